@@ -1,0 +1,1 @@
+"""The commands: `speaker-encoder <command>`."""

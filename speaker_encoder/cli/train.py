@@ -1,0 +1,94 @@
+"""Fine-tunes a speaker encoder as a JSON config says, or goes on with a run that was stopped.
+
+example:
+  speaker-encoder train --config train_config.json
+  speaker-encoder train --config train_config.json --override num_epochs=5 --override seed=1
+  torchrun --nproc_per_node 4 -m speaker_encoder train --config train_config.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+from speaker_encoder.errors import EXIT_DONE
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `train`."""
+    parser.add_argument(
+        "--config",
+        "--config_path",
+        dest="config_path",
+        required=True,
+        metavar="FILE",
+        help="the JSON config; train_config.schema.json describes its keys",
+    )
+    parser.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a key of the config, dotted for nested ones: loss.variant=contrast",
+    )
+    parser.add_argument(
+        "--validate_only",
+        action="store_true",
+        help="check the config and the corpora, print both, train nothing",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="delete a finished run of the same run_id and start anew",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; gives the exit code."""
+    from speaker_encoder.training.config import TrainConfig, check_devices
+    from speaker_encoder.training.logs import log_to_terminal
+
+    config = TrainConfig.from_json(arguments.config_path, arguments.override)
+    is_launched = "WORLD_SIZE" in os.environ
+    if os.environ.get("RANK", "0") == "0":
+        log_to_terminal()
+    if not is_launched:
+        problems = check_devices(config)
+        if problems:
+            from speaker_encoder.errors import UserError
+
+            raise UserError("\n".join(problems))
+    if arguments.validate_only:
+        return _validate(config)
+    if config.data_parallel and len(config.data_parallel) > 1 and not is_launched:
+        from speaker_encoder.training.distributed import launch_processes
+
+        return launch_processes(config.data_parallel, config.device, _command_line(arguments))
+    from speaker_encoder.training.run import train
+
+    outcome = train(config, overwrite=arguments.overwrite)
+    if outcome.message:
+        print(outcome.message, flush=True)
+    return outcome.exit_code
+
+
+def _validate(config: object) -> int:
+    from speaker_encoder.training.data import load_data
+
+    data = load_data(config)  # type: ignore[arg-type]
+    print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))  # type: ignore[attr-defined]
+    for split in (data.training, data.validation):
+        if split is not None:
+            print(split)
+    if data.trials is not None and data.trials.labels is not None:
+        num_targets = int(data.trials.labels.sum())
+        print(f"trials: {num_targets} target, {len(data.trials.labels) - num_targets} nontarget")
+    return EXIT_DONE
+
+
+def _command_line(arguments: argparse.Namespace) -> list[str]:
+    """Gives these arguments again, for the processes of a launch."""
+    overrides = [part for value in arguments.override for part in ("--override", value)]
+    overwrite = ["--overwrite"] if arguments.overwrite else []
+    return ["train", "--config", arguments.config_path, *overrides, *overwrite]

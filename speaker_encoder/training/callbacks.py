@@ -1,0 +1,205 @@
+"""What happens around the steps: when to validate, save and stop, and which model is the best."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from speaker_encoder.training.distributed import any_process, is_main_process
+from speaker_encoder.training.run_dir import RunDirectory, read_json
+from speaker_encoder.training.schedule import WarmupThenPlateau
+
+if TYPE_CHECKING:
+    from speaker_encoder.training.config import TrainConfig
+    from speaker_encoder.training.trainer import SpeakerTrainer
+
+PROGRESS_NAME = "progress.json"
+
+_logger = logging.getLogger(__name__)
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a wish to stop after this step; a second Ctrl-C is at once."""
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.is_wanted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.is_wanted = True
+        _logger.warning("%s: saving after this step", signal.Signals(number).name)
+
+
+@dataclass
+class Progress:
+    """What decides the rest of a run beside the Trainer's state, and so is in each checkpoint."""
+
+    best_step: int | None = None
+    best_eer: float = float("inf")
+    best_min_dcf: float = float("inf")
+    num_validations_without_gain: int = 0
+    previous_loss: float | None = None
+
+    def save(self, folder: Path) -> None:
+        """Writes it into a checkpoint."""
+        (folder / PROGRESS_NAME).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Progress:
+        """Reads it from a checkpoint."""
+        return cls(**read_json(folder / PROGRESS_NAME))
+
+
+class FlowCallback(TrainerCallback):
+    """Says when to log, validate, save and stop, and keeps the best model.
+
+    The best model is the one with the lowest trial EER on the validation data, then the lowest
+    minDCF; the untouched model, step 0, competes.
+
+    Args:
+        config: of the run.
+        run: its directory.
+        stop: the wish to stop.
+        has_validation: whether there is validation data.
+    """
+
+    def __init__(
+        self, config: TrainConfig, run: RunDirectory, stop: StopRequest, has_validation: bool
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._stop = stop
+        self._has_validation = has_validation
+        self.progress = Progress()  # of the checkpoint, when the run is resumed
+        self.trainer: SpeakerTrainer | None = None
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> TrainerControl:
+        """Takes the decisions of one step."""
+        config, step = self._config, state.global_step
+        is_last = step >= state.max_steps
+        self._observe_training()
+        control.should_log = is_due(step, config.vis_train_metrics_every)
+        if self._has_validation:
+            control.should_evaluate = is_due(step, config.val_every) or is_last
+        control.should_save = (
+            is_due(step, config.save_every) or is_due(step, config.backup_every) or is_last
+        )
+        if any_process(self._stop.is_wanted, args.device):
+            self._stop.is_wanted = True
+            control.should_save = True
+            control.should_evaluate = False
+            control.should_training_stop = True
+        return control
+
+    def _observe_training(self) -> None:
+        """Shows the schedule the training loss or EER when the config watches one of these."""
+        assert self.trainer is not None and self.trainer.last_batch is not None
+        schedule = self.trainer.lr_scheduler
+        watched = self._config.scheduler_metrics
+        if isinstance(schedule, WarmupThenPlateau):
+            if watched == "train_loss":
+                schedule.observe(self.trainer.last_batch.loss)
+            elif watched == "train_eer":
+                schedule.observe(self.trainer.last_batch.eer())
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> TrainerControl:
+        """Shows the schedule the validation, keeps a best model, and stops early if wanted."""
+        assert self.trainer is not None and metrics is not None
+        schedule = self.trainer.lr_scheduler
+        names = {"val_loss": "loss", "val_eer": "eer", "val_min_dcf": "min_dcf"}
+        watched = names.get(self._config.scheduler_metrics)
+        if isinstance(schedule, WarmupThenPlateau) and watched and state.global_step > 0:
+            schedule.observe(metrics[watched])
+        if self.consider(metrics, state.global_step):
+            self.progress.num_validations_without_gain = 0
+        else:
+            self.progress.num_validations_without_gain += 1
+        patience = self._config.early_stopping_patience
+        if patience and self.progress.num_validations_without_gain >= patience:
+            _logger.info(
+                "step %d: no better validation EER in %d validations, stopping early",
+                *(state.global_step, patience),
+            )
+            control.should_training_stop = True
+            control.should_save = True
+        return control
+
+    def consider(self, metrics: dict[str, float], step: int) -> bool:
+        """Keeps the model of this step if it is the best yet; says whether it was."""
+        found = (metrics["eer"], metrics["min_dcf"])
+        if found >= (self.progress.best_eer, self.progress.best_min_dcf):
+            return False
+        self.progress.best_step = step
+        self.progress.best_eer, self.progress.best_min_dcf = found
+        if is_main_process():
+            assert self.trainer is not None and self.trainer.last_validation is not None
+            save_embeddings(self._run, step, self.trainer.last_validation.embeddings)
+            self.trainer.save_encoder(self._run.best_dir(step))
+            self._run.publish_best(step)
+        return True
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Removes the checkpoints that are not wanted any more."""
+        if is_main_process():
+            self._run.prune(self._config.backup_keep, self._config.backup_every)
+            if self.progress.best_step is not None:
+                self._run.prune_best({self.progress.best_step})
+
+
+def is_due(step: int, every: int) -> bool:
+    """Is it time at this step for what happens every so many steps; 0 turns it off."""
+    return every > 0 and step % every == 0
+
+
+def embeddings_path(run: RunDirectory, step: int) -> Path:
+    """Gives the file of a step's validation embeddings."""
+    return run.scores_dir / f"step_{step:06d}.npz"
+
+
+def save_embeddings(run: RunDirectory, step: int, embeddings: np.ndarray) -> None:
+    """Keeps the validation embeddings (N, D) of a step, whole or not at all."""
+    path = embeddings_path(run, step)
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f".{path.stem}.part.npz")
+    np.savez(part, embeddings=embeddings)
+    part.replace(path)

@@ -1,0 +1,124 @@
+"""Several processes: one loss over the embeddings of all, and the launch of one per device."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+
+import torch
+import torch.distributed
+from torch import nn
+
+from speaker_encoder.errors import EXIT_BUG, EXIT_DONE, EXIT_USER
+
+
+def num_processes() -> int:
+    """Gives the number of processes of this run, 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def process_rank() -> int:
+    """Gives this process's number, 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_main_process() -> bool:
+    """Is this the process that writes files."""
+    return process_rank() == 0
+
+
+class GatheredLoss(nn.Module):
+    """Computes a batch loss over the embeddings of all processes, with gradient.
+
+    Each process computes the same loss over the whole P x K batch. The gradient of the gathered
+    embeddings sums over processes and DistributedDataParallel averages over them, so the
+    gradient of every parameter is that of one process with the whole batch.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+        self.gathered: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """embeddings: (B / processes, D), labels: (B / processes,) -> scalar."""
+        import torch.distributed.nn.functional as differentiable
+
+        if num_processes() == 1 or not torch.is_grad_enabled():
+            return self.loss(embeddings, labels)
+        all_embeddings = torch.cat(tuple(differentiable.all_gather(embeddings.contiguous())))
+        all_labels = [torch.empty_like(labels) for _ in range(num_processes())]
+        torch.distributed.all_gather(all_labels, labels.contiguous())
+        whole_labels = torch.cat(all_labels)
+        self.gathered = (all_embeddings.detach(), whole_labels)
+        return self.loss(all_embeddings, whole_labels)
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Is the flag set in any process; a collective call when there are several."""
+    if num_processes() == 1:
+        return flag
+    value = torch.tensor(int(flag), device=device)
+    torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def gather_rows(rows: torch.Tensor, order: Sequence[int], total: int) -> torch.Tensor:
+    """Puts rows that processes computed for themselves back together.
+
+    Args:
+        rows: (n, D) of this process, on the CPU.
+        order: the n places they belong to.
+        total: how many rows there are over all processes.
+
+    Returns:
+        (total, D) on every process.
+    """
+    if num_processes() == 1:
+        parts: list = [(list(order), rows)]
+    else:
+        parts = [None] * num_processes()
+        torch.distributed.all_gather_object(parts, (list(order), rows))
+    whole = rows.new_empty((total, rows.shape[1]))
+    for places, part in parts:
+        whole[places] = part
+    return whole
+
+
+def launch_processes(device_ids: Sequence[int], device: str, arguments: Sequence[str]) -> int:
+    """Starts one process per device through torch's elastic launcher; gives the exit code.
+
+    Args:
+        device_ids: CUDA device numbers; with device "cpu" only their count matters.
+        device: "cpu" or a CUDA device.
+        arguments: of `python -m speaker_encoder`, the same for every process.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if device == "cpu":
+        threads = max(1, (os.cpu_count() or 1) // len(device_ids))
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in device_ids)
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=len(device_ids),
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
+    try:
+        elastic_launch(launch, sys.executable)("-m", "speaker_encoder", *arguments)
+    except ChildFailedError as error:
+        codes = [failure.exitcode for failure in error.failures.values()]
+        return EXIT_USER if EXIT_USER in codes else EXIT_BUG
+    except SignalException:
+        return EXIT_DONE  # the processes have saved and stopped, as one process does
+    return EXIT_DONE

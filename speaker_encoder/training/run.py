@@ -1,0 +1,315 @@
+"""One run from its config to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY, UserError
+from speaker_encoder.training.build import (
+    build_arguments,
+    build_augmenter,
+    build_batches,
+    build_model,
+    choose_device,
+    choose_optimizer,
+    schedule_maker,
+)
+from speaker_encoder.training.callbacks import FlowCallback, Progress, StopRequest
+from speaker_encoder.training.data import RunData, load_data
+from speaker_encoder.training.dataset import CollateCrops
+from speaker_encoder.training.distributed import is_main_process, num_processes
+from speaker_encoder.training.logs import log_to_file
+from speaker_encoder.training.report import (
+    Results,
+    finish_run_folder,
+    format_results,
+    measure_results,
+)
+from speaker_encoder.training.run_dir import (
+    RunDirectory,
+    read_json,
+    write_atomically,
+)
+from speaker_encoder.training.trainer import SpeakerTrainer
+from speaker_encoder.training.validation import Validator, num_validation_batches
+
+if TYPE_CHECKING:
+    from speaker_encoder.modeling import SpeakerEncoder
+    from speaker_encoder.training.config import TrainConfig
+    from speaker_encoder.training.record import RecordCallback
+
+_FIXED_KEYS = ("model_name", "pretrained", "encoder_config", "enlarge_head", "loss", "seed")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """How a run ended: its directory, and its results, None when it was stopped before its end."""
+
+    run: RunDirectory
+    results: Results | None
+    message: str
+
+    @property
+    def exit_code(self) -> int:
+        """Gives 3 when some files could not be used, else 0."""
+        failed = self.results is not None and self.results.unusable_files
+        return EXIT_PARTLY if failed else EXIT_DONE
+
+
+def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
+    """Fine-tunes an encoder as the config says, or goes on with a run that was stopped.
+
+    Args:
+        config: of the run.
+        overwrite: delete a finished run of the same name.
+
+    Returns:
+        Where the run lies and what it found.
+
+    Raises:
+        UserError: what the config asks for cannot be done.
+    """
+    device = choose_device(config)
+    _join_processes(device)
+    with contextlib.ExitStack() as stack:
+        run = _open_run(config, overwrite, stack)
+        if run.is_finished and not _asks_for_more(config, run):
+            _logger.info("%s is finished; force_restart is false", run.path)
+            results = Results.load(run.results_path)
+            return TrainOutcome(run, results, format_results(results, run))
+        data = load_data(config)
+        for split in (data.training, data.validation):
+            if split is not None:
+                _logger.info("%s", split)
+        stop = stack.enter_context(StopRequest())
+        trainer = _build_trainer(config, run, data, device, stop)
+        return _run(config, run, data, trainer, stop)
+
+
+def _join_processes(device: str) -> None:
+    """Meets the other processes of a launcher before anything is decided together."""
+    if num_processes() > 1 and not torch.distributed.is_initialized():
+        from accelerate import PartialState
+
+        PartialState(cpu=device == "cpu", backend="gloo" if device == "cpu" else "nccl")
+
+
+def _open_run(config: TrainConfig, overwrite: bool, stack: contextlib.ExitStack) -> RunDirectory:
+    """Makes the run's directory; the main process holds it, the others wait for it."""
+    run = RunDirectory(Path(config.output_dir) / config.run_id)
+    with _main_process_first():
+        if is_main_process():
+            run.create()
+            stack.enter_context(run.locked())
+            run.prepare(force_restart=config.force_restart, overwrite=overwrite)
+            stack.enter_context(log_to_file(run.path / "train.log"))
+            if not run.is_finished or _asks_for_more(config, run):
+                _check_unchanged(config, run)
+                text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
+                write_atomically(run.config_path, text)
+                run.results_path.unlink(missing_ok=True)
+    return run
+
+
+@contextlib.contextmanager
+def _main_process_first() -> Iterator[None]:
+    """Lets the other processes wait until the main one has left the block.
+
+    An error of the main process ends the launcher's other processes, so none waits for ever.
+    """
+    if num_processes() > 1 and not is_main_process():
+        torch.distributed.barrier()
+    yield
+    if num_processes() > 1 and is_main_process():
+        torch.distributed.barrier()
+
+
+def _asks_for_more(config: TrainConfig, run: RunDirectory) -> bool:
+    """Does the config want more steps than the finished run of this name was asked for."""
+    stored = read_json(run.config_path)
+    wanted = (config.max_steps or 0, config.num_epochs)
+    return wanted > (stored.get("max_steps") or 0, stored.get("num_epochs") or 0)
+
+
+def _check_unchanged(config: TrainConfig, run: RunDirectory) -> None:
+    """Compares the config with the one the run was started with.
+
+    Raises:
+        UserError: what is resumed would be another model.
+    """
+    if not run.config_path.is_file() or not run.checkpoints():
+        return
+    stored, wanted = read_json(run.config_path), config.to_dict()
+    changed = [key for key in wanted if key in stored and stored[key] != wanted[key]]
+    fixed = [key for key in changed if key in _FIXED_KEYS]
+    if fixed:
+        listed = "; ".join(f"{key}: was {stored[key]!r}, now {wanted[key]!r}" for key in fixed)
+        raise UserError(
+            f"{run.path} was started with another config ({listed}). Choose another run_id, or set "
+            "force_restart to true."
+        )
+    for key in changed:
+        _logger.warning("resuming with %s changed from %r to %r", key, stored[key], wanted[key])
+
+
+def _build_trainer(
+    config: TrainConfig, run: RunDirectory, data: RunData, device: str, stop: StopRequest
+) -> SpeakerTrainer:
+    """Puts model, data and callbacks together."""
+    from transformers import PrinterCallback
+
+    arguments = build_arguments(config, run, device)
+    with _main_process_first():
+        model = build_model(config, len(data.training.speakers))
+    if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    augmenter = build_augmenter(config, model.sampling_rate)
+    in_loader = augmenter is not None and config.aug_device == "cpu"
+    dataset, sampler = build_batches(config, data.training, model.sampling_rate)
+    validator = _build_validator(config, data, model.sampling_rate)
+    flow = FlowCallback(config, run, stop, validator is not None)
+    record = _build_record(config, run, data, model.sampling_rate) if is_main_process() else None
+    trainer = SpeakerTrainer(
+        run=run,
+        sampler=sampler,
+        make_schedule=schedule_maker(config),
+        validate=_validation_of(config, validator, model),
+        augmenter=None if in_loader else augmenter,
+        describe=lambda index: data.training.utterances[index].path,
+        flow=flow,
+        callbacks=[record] if record else [],
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=CollateCrops(augmenter if in_loader else None),
+        optimizer_cls_and_kwargs=choose_optimizer(config),
+    )
+    trainer.remove_callback(PrinterCallback)
+    if record is not None:
+        record.trainer, record.flow = trainer, flow
+    trainer.record = record
+    return trainer
+
+
+def _build_validator(config: TrainConfig, data: RunData, sampling_rate: int) -> Validator | None:
+    if data.validation is None or data.trials is None:
+        return None
+    dataset, sampler = build_batches(config, data.validation, sampling_rate)
+    num_batches = num_validation_batches(
+        len(data.validation.utterances), sampler.batch_size, config.val_max_epochs
+    )
+    return Validator(
+        data.validation.utterances,
+        data.trials,
+        dataset,
+        sampler,
+        num_batches,
+        config.val_max_seconds,
+        config.bootstrap_samples,
+        config.seed,
+    )
+
+
+def _validation_of(
+    config: TrainConfig, validator: Validator | None, model: SpeakerEncoder
+) -> Any:
+    """Gives what validates the model as it then is; None without validation data."""
+    if validator is None:
+        return None
+    assert model.loss_fn is not None
+    loss = model.loss_fn
+    return lambda: validator(model, loss, draw_every=config.vis_val_art_every)
+
+
+def _build_record(
+    config: TrainConfig, run: RunDirectory, data: RunData, sampling_rate: int
+) -> RecordCallback:
+    from speaker_encoder.plots.background import BackgroundPlotter
+    from speaker_encoder.training.record import RecordCallback
+    from speaker_encoder.training.tracking import ExperimentTracker
+
+    validation = data.validation.utterances if data.validation else ()
+    return RecordCallback(
+        config,
+        run,
+        ExperimentTracker(config),
+        BackgroundPlotter(),
+        data.training.utterances,
+        validation,
+        sampling_rate,
+    )
+
+
+def _run(
+    config: TrainConfig,
+    run: RunDirectory,
+    data: RunData,
+    trainer: SpeakerTrainer,
+    stop: StopRequest,
+) -> TrainOutcome:
+    """Measures the untouched model, trains, and reports."""
+    checkpoints = run.checkpoints()
+    step, checkpoint = checkpoints[-1] if checkpoints else (None, None)
+    record, flow = trainer.record, trainer.flow
+    try:
+        if record is not None:
+            record.start(data, step)
+        start = time.monotonic()
+        if checkpoint is None:
+            trainer.evaluate()
+        else:
+            _logger.info("resuming from %s", checkpoint)
+            flow.progress = Progress.load(checkpoint)
+            if is_main_process() and flow.progress.best_step is not None:
+                run.publish_best(flow.progress.best_step)
+        trainer.model.config.untrained_head = False
+        if not stop.is_wanted:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.monotonic() - start
+    finally:
+        if record is not None:
+            record.finish()
+    if stop.is_wanted:
+        message = (
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}. The same "
+            "command with force_restart false goes on from there."
+        )
+        return TrainOutcome(run, None, message)
+    return _finish(config, run, data, trainer, seconds)
+
+
+def _finish(
+    config: TrainConfig,
+    run: RunDirectory,
+    data: RunData,
+    trainer: SpeakerTrainer,
+    seconds: float,
+) -> TrainOutcome:
+    """Writes the model without validation data, the results, and the pictures of the run."""
+    progress = trainer.flow.progress
+    if not is_main_process():
+        return TrainOutcome(run, None, "")
+    if progress.best_step is None:
+        trainer.save_encoder(run.model_dir)
+    results = measure_results(
+        config,
+        run,
+        data,
+        steps=trainer.state.global_step,
+        best_step=progress.best_step,
+        seconds=seconds,
+        unusable=trainer.unusable,
+    )
+    finish_run_folder(config, run, results, progress.best_step)
+    return TrainOutcome(run, results, format_results(results, run))

@@ -1,0 +1,253 @@
+"""The directory of one run: what lies where, and how it appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from speaker_encoder.errors import UserError
+
+CHECKPOINT_PREFIX = "checkpoint-"
+_STAGING = ".staging"
+_BEST = ".best"
+_LOCK = ".lock"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file so that a reader sees the old one or the new one, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Asks the file system to keep every file below a folder, and the folder's own entries."""
+    for name in [*sorted(folder.rglob("*")), folder]:
+        handle = os.open(name, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """`<output_dir>/<run_id>/` and the places in it."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The config as resolved, without secrets."""
+        return self.path / "train_config.json"
+
+    @property
+    def results_path(self) -> Path:
+        """What a finished run found; its being there marks the run as finished."""
+        return self.path / "results.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One line of JSON per logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model_dir(self) -> Path:
+        """The best model so far."""
+        return self.path / "model"
+
+    @property
+    def scores_dir(self) -> Path:
+        """The validation embeddings of step 0 and of the best step."""
+        return self.path / "validation"
+
+    @property
+    def is_finished(self) -> bool:
+        """Has a run ended here."""
+        return self.results_path.is_file()
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Gives the complete checkpoints, oldest first, as (step, folder)."""
+        found = []
+        for folder in self.path.glob(f"{CHECKPOINT_PREFIX}*"):
+            step = folder.name.removeprefix(CHECKPOINT_PREFIX)
+            if step.isdigit() and (folder / "trainer_state.json").is_file():
+                found.append((int(step), folder))
+        return sorted(found)
+
+    def best_dir(self, step: int) -> Path:
+        """Where the model of a step that was the best one is kept while the run goes on."""
+        return self.path / _BEST / f"step_{step:06d}"
+
+    def publish_best(self, step: int) -> None:
+        """Makes `model/` the kept model of this step; the files are shared, not copied."""
+        with self.staged(self.model_dir) as staging:
+            for source in self.best_dir(step).iterdir():
+                os.link(source, staging / source.name)
+
+    def prune_best(self, steps: set[int]) -> None:
+        """Removes the kept models of all other steps."""
+        keep = {self.best_dir(step) for step in steps}
+        for folder in (self.path / _BEST).glob("step_*"):
+            if folder not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def staged(self, target: Path) -> Iterator[Path]:
+        """Gives an empty folder that becomes `target` when the block ends without an error.
+
+        `target` is the old folder, or absent, or the complete new one, at every moment.
+
+        Raises:
+            UserError: the disk is full; the message names the newest checkpoint, which is whole.
+        """
+        staging = self.path / _STAGING / target.name
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+            sync_folder(staging)
+        except BaseException as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            if is_disk_full(error):
+                raise self._disk_full(target) from error
+            raise
+        replaced = self.path / _STAGING / f"{target.name}.replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():
+            os.replace(target, replaced)
+        os.replace(staging, target)
+        shutil.rmtree(self.path / _STAGING, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Puts back a folder whose replacement was cut short, and clears what is half made."""
+        for replaced in (self.path / _STAGING).glob("*.replaced"):
+            target = self.path / replaced.name.removesuffix(".replaced")
+            if not target.exists():
+                os.replace(replaced, target)
+        shutil.rmtree(self.path / _STAGING, ignore_errors=True)
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+    def _disk_full(self, target: Path) -> UserError:
+        kept = self.checkpoints()
+        last = f"The newest complete checkpoint is {kept[-1][1]}." if kept else "None was saved yet."
+        return UserError(
+            f"The disk is full: {target} could not be saved. {last} Free some space and run the "
+            "same command with force_restart false to go on from there."
+        )
+
+    def create(self) -> None:
+        """Makes the directory.
+
+        Raises:
+            UserError: it cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / _LOCK).touch()
+        except OSError as error:
+            raise UserError(
+                f"output_dir: cannot write to {self.path} ({error.strerror}). Choose another "
+                "output_dir."
+            ) from error
+
+    def prepare(self, *, force_restart: bool, overwrite: bool) -> None:
+        """Recovers from a crash, and clears what is there if the user wants to start anew.
+
+        Args:
+            force_restart: start anew although there is something to resume.
+            overwrite: start anew although there is a finished run.
+
+        Raises:
+            UserError: a finished run would be deleted, or there are files that are not of a run.
+        """
+        self.recover()
+        started = self.config_path.is_file() or bool(self.checkpoints())
+        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name != _LOCK)
+        if foreign and not started:
+            raise UserError(
+                f"{self.path} holds files that are not of a run ({', '.join(foreign[:5])}). "
+                "Choose another run_id or output_dir."
+            )
+        if not started or not (force_restart or overwrite):
+            return
+        if self.is_finished and not overwrite:
+            raise UserError(
+                f"{self.path} holds a finished run, and force_restart is true. Choose another "
+                "run_id, set force_restart to false to see its results, or pass --overwrite to "
+                "delete it."
+            )
+        # what marks the run as one goes last, so that an interrupted clearing is gone on with
+        keep = {self.path / _LOCK, self.config_path}
+        for entry in [*(p for p in self.path.iterdir() if p not in keep), self.config_path]:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
+    def prune(self, keep_backups: int, backup_every: int) -> None:
+        """Keeps the newest checkpoint and the newest `keep_backups` of those made as backups."""
+        checkpoints = self.checkpoints()
+        backups = [step for step, _ in checkpoints if backup_every and step % backup_every == 0]
+        keep = {checkpoints[-1][0]} if checkpoints else set()
+        keep.update(backups[len(backups) - keep_backups :] if keep_backups else [])
+        for step, folder in checkpoints:
+            if step not in keep:
+                # the state file goes first: a half-deleted checkpoint is not one
+                (folder / "trainer_state.json").unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the directory for this process.
+
+        Raises:
+            UserError: another run is writing here.
+        """
+        with open(self.path / _LOCK, "a", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"Another training is writing to {self.path}. Wait for it, or choose "
+                    "another run_id."
+                ) from error
+            yield
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Was this error, or what caused it, a disk or quota without room."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+        ):
+            return True
+        text = str(error)
+        if any(sign in text for sign in ("No space left", "os error 28", "File too large")):
+            return True
+        # torch's zip writer reports a failed write in its own words
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in text:
+            return True
+        if isinstance(error, RuntimeError) and "unexpected pos" in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def read_json(path: Path) -> dict:
+    """Reads a JSON object that this package wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
