@@ -1,0 +1,184 @@
+"""Makes an encoder from a folder or at random; executes nothing of what it loads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from speaker_encoder.errors import UserError
+from speaker_encoder.modeling.backbone import PretrainedParts
+from speaker_encoder.modeling.configuration import SpeakerEncoderConfig
+from speaker_encoder.modeling.registry import NAMES, backbone_class, unknown_name
+from speaker_encoder.modeling.sources import Source
+
+if TYPE_CHECKING:
+    from speaker_encoder.modeling.encoder import SpeakerEncoder
+
+HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "force_download")
+
+
+@contextmanager
+def quiet_without_terminal() -> Iterator[None]:
+    """Keeps transformers' progress bars for weights out of a log file."""
+    from transformers.utils import logging
+
+    is_silenced = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if is_silenced:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if is_silenced:
+            logging.enable_progress_bar()
+
+
+def random_config(name: str, encoder_config: dict[str, Any]) -> SpeakerEncoderConfig:
+    """Gives the config of an encoder with random weights.
+
+    Args:
+        name: A name of ``NAMES``.
+        encoder_config: Where its architecture differs from that of the named encoder.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if name not in NAMES:
+        raise unknown_name("encoder", name, NAMES)
+    entry = NAMES[name]
+    architecture = {**entry.encoder_config, **encoder_config}
+    settings = backbone_class(entry.encoder_kind).default_feature_settings(architecture)
+    return SpeakerEncoderConfig(
+        encoder_kind=entry.encoder_kind,
+        encoder_config=architecture,
+        untrained_head=True,
+        **settings,
+    )
+
+
+def load_own(load: Callable[..., Any], source: Source, *args: Any, **kwargs: Any) -> Any:
+    """Loads a folder that this package wrote.
+
+    Args:
+        load: transformers' own ``from_pretrained``.
+        source: The folder.
+        *args: As ``from_pretrained``.
+        **kwargs: As ``from_pretrained``.
+
+    Returns:
+        The encoder in eval mode; with ``output_loading_info`` also what transformers says of it.
+
+    Raises:
+        UserError: the config or the weights are damaged, or weights are missing.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    kwargs = {name: value for name, value in kwargs.items() if name not in HUB_OPTIONS}
+    gives_info = kwargs.pop("output_loading_info", False)
+    kwargs.update(output_loading_info=True, local_files_only=True, use_safetensors=True)
+    try:
+        with quiet_without_terminal():
+            model, info = load(source.folder, *args, **kwargs)
+    except (SafetensorError, StrictDataclassError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"{source.folder} cannot be loaded: {error}. The folder is incomplete or damaged: copy "
+            "it again, or name an older checkpoint."
+        ) from error
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("loss_fn."))
+    if missing:
+        raise UserError(
+            f"The weights in {source.folder} are incomplete: {len(missing)} are missing, "
+            f"{', '.join(missing[:3])} first. Copy the folder again."
+        )
+    _own_memory(model)
+    return (model, info) if gives_info else model
+
+
+def _own_memory(model: torch.nn.Module) -> None:
+    """Copies CPU weights out of the mapped file into aligned memory of their own.
+
+    Matrix products add up in another order where a weight lies unaligned, as it does in a mapped
+    file: embeddings and resumed trainings would then differ in the last bit. Nor may a model change
+    when its file does.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
+
+
+def load_upstream(model_class: type[SpeakerEncoder], source: Source, **kwargs: Any) -> Any:
+    """Loads a folder in the layout of the library that its weights come from.
+
+    Args:
+        model_class: The class to make.
+        source: The folder and its family.
+        **kwargs: ``dtype`` of the weights; the Hub options have been used up.
+
+    Returns:
+        The encoder in eval mode.
+
+    Raises:
+        UserError: the folder is damaged, holds what its family does not know, or an option has no
+            meaning for it.
+    """
+    assert source.encoder_kind is not None
+    dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None)
+    left = [k for k, v in kwargs.items() if v is not None and k not in HUB_OPTIONS]
+    if left:
+        raise UserError(
+            f"{', '.join(left)} cannot be given for {source.name!r}, a folder in its own library's "
+            "layout. Load it, save_pretrained it, and give that folder."
+        )
+    parts = backbone_class(source.encoder_kind).load_pretrained(source.folder)
+    config = SpeakerEncoderConfig(
+        encoder_kind=source.encoder_kind,
+        encoder_config=parts.encoder_config,
+        untrained_head=bool(parts.untrained_prefixes),
+        # The place of a folder on this machine is nobody else's business.
+        base_model_name=source.name if source.is_published else source.folder.resolve().name,
+        source_license=parts.source_license,
+        **parts.feature_settings,
+    )
+    model = model_class(config)
+    _refuse_misfit(model.backbone.state_dict(), parts, source.folder)
+    model.backbone.load_state_dict(parts.state_dict, strict=False)
+    if dtype is not None:
+        model = model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+    return model.eval()
+
+
+def _refuse_misfit(own: dict[str, torch.Tensor], parts: PretrainedParts, folder: Path) -> None:
+    """Checks that the weights read are those of the architecture read.
+
+    Raises:
+        UserError: a shape differs, or a weight is missing or unknown.
+    """
+    read = parts.state_dict
+
+    def refuse(what: str, names: Iterable[str]) -> None:
+        listed = list(names)
+        if listed:
+            raise UserError(
+                f"The weights in {folder} do not fit its architecture; {what}: "
+                f"{', '.join(listed[:3])}{', ...' if len(listed) > 3 else ''}. Copy it again."
+            )
+
+    refuse("missing", (n for n in own if n not in read and not _is_new(n, parts)))
+    refuse("unknown", (n for n in read if n not in own))
+    refuse(
+        "another shape",
+        (
+            f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+            for name, tensor in read.items()
+            if tensor.shape != own[name].shape
+        ),
+    )
+
+
+def _is_new(name: str, parts: PretrainedParts) -> bool:
+    return name.startswith(parts.untrained_prefixes)
