@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.losses import build_loss
 from speaker_encoder.training.data import Split
-from speaker_encoder.training.dataset import CropDataset
+from speaker_encoder.training.dataset import CropDataset, ShortUtterances
 from speaker_encoder.training.distributed import GatheredLoss, num_processes
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.sampler import SpeakerBatchSampler
@@ -64,6 +64,8 @@ def build_model(config: TrainConfig, num_speakers: int) -> SpeakerEncoder:
     """
     from speaker_encoder.modeling import SpeakerEncoder
 
+    if config.hub_token:
+        os.environ.setdefault("HF_TOKEN", config.hub_token)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = SpeakerEncoder.from_name(
@@ -127,7 +129,14 @@ def build_augmenter(config: TrainConfig, sampling_rate: int) -> Augmenter | None
         snr_db=(float(config.augment_snr_db[0]), float(config.augment_snr_db[1])),
         bank_seconds=config.augment_bank_seconds,
     )
-    return Augmenter(options, sampling_rate, device=config.aug_device, seed=config.seed)
+    return Augmenter(options, sampling_rate, device=augmentation_device(config), seed=config.seed)
+
+
+def augmentation_device(config: TrainConfig) -> str:
+    """Gives "cpu", where the loader's processes augment, or the CUDA device of the main one."""
+    if config.aug_device == "best":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.aug_device
 
 
 def build_batches(
@@ -147,7 +156,7 @@ def build_batches(
         sampling_rate,
         window,
         sampler.batch_size,
-        config.short_utterances,
+        cast(ShortUtterances, config.short_utterances),
         seed,
     )
     return dataset, sampler

@@ -60,6 +60,8 @@ class Progress:
     best_min_dcf: float = float("inf")
     num_validations_without_gain: int = 0
     previous_loss: float | None = None
+    is_validation_pending: bool = False  # stopped by a signal when a validation was due
+    has_stopped_early: bool = False
 
     def save(self, folder: Path) -> None:
         """Writes it into a checkpoint."""
@@ -113,8 +115,9 @@ class FlowCallback(TrainerCallback):
         )
         if any_process(self._stop.is_wanted, args.device):
             self._stop.is_wanted = True
-            control.should_save = True
+            self.progress.is_validation_pending = control.should_evaluate
             control.should_evaluate = False
+            control.should_save = True
             control.should_training_stop = True
         return control
 
@@ -139,6 +142,7 @@ class FlowCallback(TrainerCallback):
     ) -> TrainerControl:
         """Shows the schedule the validation, keeps a best model, and stops early if wanted."""
         assert self.trainer is not None and metrics is not None
+        self.progress.is_validation_pending = False
         schedule = self.trainer.lr_scheduler
         names = {"val_loss": "loss", "val_eer": "eer", "val_min_dcf": "min_dcf"}
         watched = names.get(self._config.scheduler_metrics)
@@ -154,6 +158,7 @@ class FlowCallback(TrainerCallback):
                 "step %d: no better validation EER in %d validations, stopping early",
                 *(state.global_step, patience),
             )
+            self.progress.has_stopped_early = True
             control.should_training_stop = True
             control.should_save = True
         return control

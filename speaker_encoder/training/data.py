@@ -33,7 +33,14 @@ class Split:
     speakers: dict[str, list[int]]
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.corpus.summary()}"
+        found = f"{self.name}: {self.corpus.summary()}"
+        if len(self.utterances) == len(self.corpus.utterances):
+            return found
+        hours = sum(utterance.seconds for utterance in self.utterances) / 3600
+        used = (
+            f"{len(self.speakers)} speakers, {len(self.utterances)} utterances, {hours:.2f} hours"
+        )
+        return f"{found}\n  of these are used: {used}"
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from speaker_encoder.audio import AudioError, fit_to_length, read_audio
-from speaker_encoder.audio import AudioInfo
+from speaker_encoder.audio import AudioError, AudioInfo, fit_to_length, read_audio
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.sampler import ExampleKey
 
 if TYPE_CHECKING:
     from speaker_encoder.audio.augment import Augmenter
+
+ShortUtterances: TypeAlias = Literal["repeat", "zero_pad"]
 
 _WINDOW_STREAM = 2
 _CROP_STREAM = 3
@@ -56,7 +57,7 @@ class CropDataset(Dataset[Crop]):
         sampling_rate: int,
         window_seconds: tuple[float, float],
         batch_size: int,
-        short_utterances: str,
+        short_utterances: ShortUtterances,
         seed: int,
     ) -> None:
         self._utterances = utterances
@@ -130,7 +131,7 @@ class CollateCrops:
     def __init__(self, augmenter: Augmenter | None = None) -> None:
         self._augmenter = augmenter
 
-    def __call__(self, crops: Sequence[Crop]) -> dict[str, object]:
+    def __call__(self, crops: Sequence[Crop]) -> dict[str, Any]:
         """Gives the batch of these crops."""
         input_values = torch.from_numpy(np.stack([crop.waveform for crop in crops]))
         positions = torch.tensor([crop.position for crop in crops])

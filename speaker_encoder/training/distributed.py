@@ -32,9 +32,10 @@ def is_main_process() -> bool:
 class GatheredLoss(nn.Module):
     """Computes a batch loss over the embeddings of all processes, with gradient.
 
-    Each process computes the same loss over the whole P x K batch. The gradient of the gathered
-    embeddings sums over processes and DistributedDataParallel averages over them, so the
-    gradient of every parameter is that of one process with the whole batch.
+    Each process computes the same loss over the whole P x K batch and passes gradient to its own
+    embeddings alone, times the number of processes. DistributedDataParallel then averages over
+    the processes, so every parameter's gradient, the loss's own included, is that of one process
+    with the whole batch.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -44,16 +45,23 @@ class GatheredLoss(nn.Module):
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """embeddings: (B / processes, D), labels: (B / processes,) -> scalar."""
-        import torch.distributed.nn.functional as differentiable
-
-        if num_processes() == 1 or not torch.is_grad_enabled():
+        processes = num_processes()
+        if processes == 1 or not torch.is_grad_enabled():
             return self.loss(embeddings, labels)
-        all_embeddings = torch.cat(tuple(differentiable.all_gather(embeddings.contiguous())))
-        all_labels = [torch.empty_like(labels) for _ in range(num_processes())]
-        torch.distributed.all_gather(all_labels, labels.contiguous())
-        whole_labels = torch.cat(all_labels)
-        self.gathered = (all_embeddings.detach(), whole_labels)
-        return self.loss(all_embeddings, whole_labels)
+        own = embeddings.view_as(embeddings)
+        if own.requires_grad:
+            own.register_hook(lambda gradient: gradient * processes)
+        parts = _gather(embeddings.detach())
+        parts[process_rank()] = own
+        whole, whole_labels = torch.cat(parts), torch.cat(_gather(labels))
+        self.gathered = (whole.detach(), whole_labels)
+        return self.loss(whole, whole_labels)
+
+
+def _gather(part: torch.Tensor) -> list[torch.Tensor]:
+    parts = [torch.empty_like(part) for _ in range(num_processes())]
+    torch.distributed.all_gather(parts, part.contiguous())
+    return parts
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

@@ -75,7 +75,8 @@ def _measured(results: Results) -> list[str]:
     return [
         *lines,
         f"{results.num_val_speakers} speakers, {results.num_targets} target and "
-        f"{results.num_nontargets} nontarget trials, cosine; 95 % bootstrap intervals over speakers.",
+        f"{results.num_nontargets} nontarget trials, cosine; in brackets 95 % bootstrap intervals "
+        "over speakers.",
         "",
         "| | step | EER | minDCF(0.01) |",
         "|---|---|---|---|",

@@ -109,8 +109,7 @@ class RecordCallback(TrainerCallback):
         if is_exploding(batch.loss, self.flow.progress.previous_loss):
             self._dump_explosion(batch, step)
         if is_due(step, self._config.vis_train_art_every):
-            path = self._run.path / "plots" / f"train_umap_{step:06d}.png"
-            self._draw(batch, path, f"training batch, step {step}")
+            self._draw(batch, "train_umap", step, "training batch")
             self._log_audio(batch, step)
         self._send_pictures()
         self.flow.progress.previous_loss = batch.loss
@@ -169,6 +168,7 @@ class RecordCallback(TrainerCallback):
             self._plotter.submit(
                 "umap",
                 self._run.path / "plots" / f"val_umap_{step:06d}{suffix}.png",
+                step=step,
                 embeddings=embeddings,
                 labels=[self._val_utterances[i].speaker_id for i in indices],
                 annotations=self._annotations(self._val_utterances, indices),
@@ -180,16 +180,17 @@ class RecordCallback(TrainerCallback):
             return None
         return [Path(utterances[i].path).name for i in indices]
 
-    def _draw(self, batch: LastBatch, path: Path, title: str) -> None:
+    def _draw(self, batch: LastBatch, name: str, step: int, title: str) -> None:
         """Draws this process's part of a batch."""
         count = len(batch.utterances)
         self._plotter.submit(
             "umap",
-            path,
+            self._run.path / "plots" / f"{name}_{step:06d}.png",
+            step=step,
             embeddings=batch.embeddings[:count].float().cpu().numpy(),
             labels=[self._train_utterances[i].speaker_id for i in batch.utterances],
             annotations=self._annotations(self._train_utterances, batch.utterances),
-            title=title,
+            title=f"{title}, step {step}",
         )
 
     def _log_audio(self, batch: LastBatch, step: int) -> None:
@@ -212,10 +213,12 @@ class RecordCallback(TrainerCallback):
         """Keeps the batch whose loss was many times that of the step before."""
         folder = self._run.path / "audio" / f"exploding_loss_{step:06d}"
         _logger.warning(
-            "step %d: the loss jumped to %.3f; the batch is in %s and plots/", step, batch.loss, folder
+            "step %d: the loss jumped to %.3f; the batch is in %s and plots/",
+            step,
+            batch.loss,
+            folder,
         )
-        path = self._run.path / "plots" / f"exploding_loss_umap_{step:06d}.png"
-        self._draw(batch, path, f"exploding loss, step {step}")
+        self._draw(batch, "exploding_loss_umap", step, "exploding loss")
         self._write_audio(batch, folder)
         self._log_audio(batch, step)
 
@@ -232,9 +235,8 @@ class RecordCallback(TrainerCallback):
 
     def _send_pictures(self) -> None:
         """Logs the pictures that the drawing process has finished meanwhile."""
-        for path in self._plotter.finished():
-            digits = "".join(c for c in path.stem.split("_batch")[0] if c.isdigit())
-            self._tracker.log_image(path, path.stem, int(digits or 0))
+        for plot in self._plotter.finished():
+            self._tracker.log_image(plot.path, plot.name, plot.step or 0)
 
     def finish(self) -> None:
         """Closes the bar, waits for the pictures, and closes the record."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,44 +88,49 @@ def measure_results(
     """
     from speaker_encoder.verification import compare, evaluate
 
-    summary = data.training.corpus.summary()
-    common = {
-        "model_name": config.model_name,
-        "steps": steps,
-        "seconds": round(seconds, 1),
-        "num_train_speakers": len(data.training.speakers),
-        "num_train_utterances": len(data.training.utterances),
-        "train_hours": round(summary.hours, 3),
-        "unusable_files": unusable,
-    }
+    results = Results(
+        model_name=config.model_name,
+        steps=steps,
+        seconds=round(seconds, 1),
+        num_train_speakers=len(data.training.speakers),
+        num_train_utterances=len(data.training.utterances),
+        train_hours=round(sum(u.seconds for u in data.training.utterances) / 3600, 3),
+        unusable_files=unusable,
+    )
     if data.validation is None or data.trials is None or best_step is None:
-        return Results(**common)
+        return results
     speaker_ids = [utterance.speaker_id for utterance in data.validation.utterances]
-    options = {"num_bootstrap": config.bootstrap_samples, "seed": config.seed}
     measured, embeddings = [], []
     for step in (0, best_step):
         embeddings.append(np.load(embeddings_path(run, step))["embeddings"])
-        result = evaluate(embeddings[-1], data.trials, speaker_ids, **options)
-        measured.append(
-            Measured(
-                step,
-                result.eer,
-                tuple(result.eer_interval),
-                result.min_dcf,
-                tuple(result.min_dcf_interval),
-            )
+        found = evaluate(
+            embeddings[-1],
+            data.trials,
+            speaker_ids,
+            num_bootstrap=config.bootstrap_samples,
+            seed=config.seed,
         )
-    difference = compare(*embeddings, data.trials, speaker_ids, **options)
-    return Results(
-        **common,
+        measured.append(
+            Measured(step, found.eer, found.eer_interval, found.min_dcf, found.min_dcf_interval)
+        )
+    difference = compare(
+        embeddings[0],
+        embeddings[1],
+        data.trials,
+        speaker_ids,
+        num_bootstrap=config.bootstrap_samples,
+        seed=config.seed,
+    )
+    return replace(
+        results,
         before=measured[0],
         after=measured[1],
         eer_difference=difference.eer_difference,
-        eer_difference_interval=tuple(difference.eer_difference_interval),
+        eer_difference_interval=difference.eer_difference_interval,
         verdict=difference.verdict,
         num_val_speakers=len(set(speaker_ids)),
-        num_targets=result.num_targets,
-        num_nontargets=result.num_nontargets,
+        num_targets=found.num_targets,
+        num_nontargets=found.num_nontargets,
     )
 
 

@@ -15,6 +15,7 @@ import torch
 
 from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY, UserError
 from speaker_encoder.training.build import (
+    augmentation_device,
     build_arguments,
     build_augmenter,
     build_batches,
@@ -175,7 +176,7 @@ def _build_trainer(
     if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     augmenter = build_augmenter(config, model.sampling_rate)
-    in_loader = augmenter is not None and config.aug_device == "cpu"
+    in_loader = augmenter is not None and augmentation_device(config) == "cpu"
     dataset, sampler = build_batches(config, data.training, model.sampling_rate)
     validator = _build_validator(config, data, model.sampling_rate)
     flow = FlowCallback(config, run, stop, validator is not None)
@@ -221,9 +222,7 @@ def _build_validator(config: TrainConfig, data: RunData, sampling_rate: int) -> 
     )
 
 
-def _validation_of(
-    config: TrainConfig, validator: Validator | None, model: SpeakerEncoder
-) -> Any:
+def _validation_of(config: TrainConfig, validator: Validator | None, model: SpeakerEncoder) -> Any:
     """Gives what validates the model as it then is; None without validation data."""
     if validator is None:
         return None
@@ -273,9 +272,9 @@ def _run(
             flow.progress = Progress.load(checkpoint)
             if is_main_process() and flow.progress.best_step is not None:
                 run.publish_best(flow.progress.best_step)
-        trainer.model.config.untrained_head = False
+        trainer.encoder.config.untrained_head = False
         if not stop.is_wanted:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            _train(trainer, step, checkpoint)
         seconds = time.monotonic() - start
     finally:
         if record is not None:
@@ -287,6 +286,24 @@ def _run(
         )
         return TrainOutcome(run, None, message)
     return _finish(config, run, data, trainer, seconds)
+
+
+def _train(trainer: SpeakerTrainer, step: int | None, checkpoint: Path | None) -> None:
+    """Trains from the start or a checkpoint; one that is at the run's end is only loaded."""
+    if checkpoint is None or step is None:
+        trainer.train()
+        return
+    progress = trainer.flow.progress
+    max_steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[
+        -1
+    ]
+    trainer.args.eval_on_start = progress.is_validation_pending
+    if step < max_steps and not progress.has_stopped_early:
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+        return
+    trainer.restore_weights(checkpoint, step, max_steps)
+    if progress.is_validation_pending:
+        trainer.evaluate()
 
 
 def _finish(

@@ -142,7 +142,9 @@ class RunDirectory:
 
     def _disk_full(self, target: Path) -> UserError:
         kept = self.checkpoints()
-        last = f"The newest complete checkpoint is {kept[-1][1]}." if kept else "None was saved yet."
+        last = (
+            f"The newest complete checkpoint is {kept[-1][1]}." if kept else "None was saved yet."
+        )
         return UserError(
             f"The disk is full: {target} could not be saved. {last} Free some space and run the "
             "same command with force_restart false to go on from there."
@@ -218,7 +220,8 @@ class RunDirectory:
         """
         with open(self.path / _LOCK, "a", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # a record lock: workers, which outlive a killed trainer for seconds, do not hold it
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UserError(
                     f"Another training is writing to {self.path}. Wait for it, or choose "

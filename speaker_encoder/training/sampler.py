@@ -1,4 +1,4 @@
-"""Which utterances make up each batch: P speakers x K utterances, as a function of the seed alone."""
+"""Which utterances make up each batch: P speakers x K utterances, from the seed alone."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,18 @@ from speaker_encoder.verification import in_batch_eer
 
 if TYPE_CHECKING:
     from speaker_encoder.audio.augment import Augmenter
+    from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.callbacks import FlowCallback
     from speaker_encoder.training.record import RecordCallback
     from speaker_encoder.training.validation import Validation
 
 _logger = logging.getLogger(__name__)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leaves Ctrl-C and SIGTERM to the main process; a worker ends when that one does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @dataclass
@@ -105,7 +113,9 @@ class SpeakerTrainer(Trainer):
         if self._make_schedule is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
-            self.lr_scheduler = self._make_schedule(optimizer or self.optimizer)
+            whose = self.optimizer if optimizer is None else optimizer
+            assert whose is not None
+            self.lr_scheduler = self._make_schedule(whose)  # type: ignore[assignment]
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -170,13 +180,16 @@ class SpeakerTrainer(Trainer):
         )
 
     def get_train_dataloader(self) -> Any:
-        """Gives the loader, drawing its workers' seeds apart from torch's global generator.
+        """Gives the loader, apart from torch's global generator and deaf to signals.
 
         An iterator takes a number from the global generator when it is made, and with workers
         that stay on over epochs a resumed run makes one more of them: dropout would differ.
+        A Ctrl-C, or a scheduler's SIGTERM, reaches the workers as well; they go on until the
+        step is saved.
         """
         loader = super().get_train_dataloader()
         loader.generator = torch.Generator().manual_seed(self.args.seed)
+        loader.worker_init_fn = _ignore_signals
         return loader
 
     def evaluate(
@@ -225,9 +238,18 @@ class SpeakerTrainer(Trainer):
         if num_processes() > 1:
             torch.distributed.barrier()
 
+    @property
+    def encoder(self) -> SpeakerEncoder:
+        """The model itself, out of whatever the launcher has wrapped it in."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def restore_weights(self, checkpoint: Path, step: int, max_steps: int) -> None:
+        """Puts a checkpoint's weights into the model, without anything to train on from there."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state.global_step, self.state.max_steps = step, max_steps
+
     def save_encoder(self, target: Path) -> None:
         """Writes the encoder alone, ready for `from_pretrained`, whole or not at all."""
         with self._run.staged(target) as staging:
-            model = self.accelerator.unwrap_model(self.model)
-            model.save_pretrained(staging)
+            self.encoder.save_pretrained(staging)
             shutil.copyfile(self._run.config_path, staging / "train_config.json")

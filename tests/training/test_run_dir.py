@@ -66,10 +66,10 @@ def test_a_staged_folder_that_fails_leaves_the_old_one(run):
 
 def test_a_full_disk_is_said_and_the_last_checkpoint_named(run):
     make_checkpoint(run, 7)
-    with pytest.raises(UserError, match=r"disk is full.*checkpoint-7"):
-        with run.staged(run.path / "checkpoint-8") as staging:
-            with open("/dev/full", "w") as file:
-                file.write(str(staging))
+    wanted = r"disk is full.*checkpoint-7"
+    with pytest.raises(UserError, match=wanted), run.staged(run.path / "checkpoint-8") as staging:
+        with open("/dev/full", "w") as file:
+            file.write(str(staging))
     assert [step for step, _ in run.checkpoints()] == [7]
 
 

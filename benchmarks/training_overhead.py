@@ -1,0 +1,106 @@
+"""What the pipeline costs beside the network: ECAPA-1024, 48 crops of 2 s, on the CPU.
+
+Alternates bare steps (forward, loss, backward, optimizer step on one batch in memory) with runs
+of the whole pipeline, without and with augmentation, and prints the ratios of median step times.
+
+    python benchmarks/training_overhead.py --data_dir ../data
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from speaker_encoder.training import TrainConfig, train
+from speaker_encoder.training.build import build_batches, build_model
+from speaker_encoder.training.data import load_data
+from speaker_encoder.training.dataset import CollateCrops
+
+
+def make_config(data_dir: Path, output_dir: str, steps: int, run_id: str, augment: bool):
+    """Gives the config of one measured run."""
+    noises = {
+        "augment_noises_paths": [str(data_dir / "noise")],
+        "augment_musics_paths": [str(data_dir / "music")],
+        "augment_reverbs_paths": [str(data_dir / "rirs")],
+    }
+    return TrainConfig.from_dict(
+        {
+            "model_name": "ecapa",
+            "pretrained": False,
+            "train_data_root": str(data_dir),
+            "train_list": str(data_dir / "lists" / "train_list.txt"),
+            "output_dir": output_dir,
+            "run_id": run_id,
+            "speakers_per_batch": 6,
+            "utterances_per_speaker": 8,
+            "window_size_s": 2,
+            "max_steps": steps,
+            "save_every": 0,
+            "backup_every": 0,
+            "vis_train_art_every": 0,
+            "device": "cpu",
+            "num_workers": 1,
+            "comet": "off",
+            **(noises if augment else {}),
+        }
+    )
+
+
+def bare_seconds(config: TrainConfig, steps: int) -> list[float]:
+    """Times steps on one batch in memory."""
+    data = load_data(config)
+    model = build_model(config, len(data.training.speakers)).train()
+    dataset, sampler = build_batches(config, data.training, model.sampling_rate)
+    keys = [key for key, _ in zip(sampler, range(sampler.batch_size), strict=False)]
+    batch = CollateCrops()([dataset[key] for key in keys])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        model(batch["input_values"], labels=batch["labels"]).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def pipeline_seconds(config: TrainConfig) -> list[float]:
+    """Times the steps of a run, waiting for data, logging and all, from its own record."""
+    outcome = train(config)
+    lines = [json.loads(line) for line in outcome.run.metrics_path.read_text().splitlines()]
+    return [1 / line["steps_per_second"] for line in lines if line["split"] == "train"][1:]
+
+
+def main() -> None:
+    """Prints the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder of real speech")
+    parser.add_argument("--steps", type=int, default=6, help="steps of each measurement")
+    parser.add_argument("--rounds", type=int, default=2, help="times all are measured in turn")
+    arguments = parser.parse_args()
+    bare: list[float] = []
+    plain: list[float] = []
+    augmented: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(arguments.rounds):
+            for augment, seconds in ((False, plain), (True, augmented)):
+                config = make_config(
+                    *(arguments.data_dir, folder, arguments.steps),
+                    run_id=f"run{number}{augment}",
+                    augment=augment,
+                )
+                bare += bare_seconds(config, arguments.steps)
+                seconds += pipeline_seconds(config)
+    base = statistics.median(bare)
+    print(f"bare step: {base:.2f} s")
+    print(f"whole pipeline / bare: {statistics.median(plain) / base:.3f} (at most 1.10)")
+    print(f"with augmentation / bare: {statistics.median(augmented) / base:.3f} (at most 1.35)")
+
+
+if __name__ == "__main__":
+    main()
