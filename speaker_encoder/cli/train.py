@@ -11,8 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from typing import TYPE_CHECKING
 
-from speaker_encoder.errors import EXIT_DONE
+from speaker_encoder.errors import EXIT_DONE, UserError
+
+if TYPE_CHECKING:
+    from speaker_encoder.training.config import TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains; gives the exit code."""
-    from speaker_encoder.training.config import TrainConfig, check_devices
+    from speaker_encoder.training.config import TrainConfig
+    from speaker_encoder.training.devices import check_devices
     from speaker_encoder.training.logs import log_to_terminal
 
     config = TrainConfig.from_json(arguments.config_path, arguments.override)
@@ -56,8 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_launched:
         problems = check_devices(config)
         if problems:
-            from speaker_encoder.errors import UserError
-
             raise UserError("\n".join(problems))
     if arguments.validate_only:
         return _validate(config)
@@ -73,11 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
     return outcome.exit_code
 
 
-def _validate(config: object) -> int:
+def _validate(config: TrainConfig) -> int:
+    """Prints the resolved config and what the corpora hold."""
     from speaker_encoder.training.data import load_data
 
-    data = load_data(config)  # type: ignore[arg-type]
-    print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))  # type: ignore[attr-defined]
+    data = load_data(config)
+    print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
     for split in (data.training, data.validation):
         if split is not None:
             print(split)

@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from speaker_encoder.training.tracking_comet import quiet_comet
+
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig
     from speaker_encoder.training.run import TrainOutcome, train
 
 __all__ = ["TrainConfig", "TrainOutcome", "train"]
+
+quiet_comet()  # before transformers' Trainer is imported, which imports comet_ml
 
 
 def __getattr__(name: str) -> object:

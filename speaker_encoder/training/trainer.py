@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import multiprocessing
+import os
 import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,13 +33,27 @@ if TYPE_CHECKING:
     from speaker_encoder.training.record import RecordCallback
     from speaker_encoder.training.validation import Validation
 
+_WORKER_NICENESS = 10
+
 _logger = logging.getLogger(__name__)
 
 
-def _ignore_signals(worker: int) -> None:
-    """Leaves Ctrl-C and SIGTERM to the main process; a worker ends when that one does."""
+def _be_a_good_worker(is_training: Any, worker: int) -> None:
+    """Leaves signals to the main process, and the processor whenever that one wants it.
+
+    While the main process trains, a Ctrl-C or a scheduler's SIGTERM that reaches a worker too is
+    for the main process to answer; afterwards SIGTERM is how the worker is told to end. At equal
+    priority a worker would hold up the threads of a training on the CPU, which wait for each
+    other many times in a step.
+    """
+
+    def on_terminate(number: int, frame: FrameType | None) -> None:
+        if not is_training.value:
+            os._exit(0)
+
+    os.nice(_WORKER_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_terminate)
 
 
 @dataclass
@@ -95,6 +114,7 @@ class SpeakerTrainer(Trainer):
         self.last_batch: LastBatch | None = None
         self.last_validation: Validation | None = None
         self.unusable: dict[str, str] = {}
+        self._is_training = multiprocessing.RawValue(ctypes.c_bool, False)
         self._labels: torch.Tensor | None = None
         super().__init__(callbacks=[flow, *keywords.pop("callbacks", [])], **keywords)
 
@@ -188,9 +208,18 @@ class SpeakerTrainer(Trainer):
         step is saved.
         """
         loader = super().get_train_dataloader()
-        loader.generator = torch.Generator().manual_seed(self.args.seed)
-        loader.worker_init_fn = _ignore_signals
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate iterates over this one
+        inner.generator = torch.Generator().manual_seed(self.args.seed)
+        inner.worker_init_fn = partial(_be_a_good_worker, self._is_training)
         return loader
+
+    def train(self, *arguments: Any, **keywords: Any) -> Any:
+        """Trains; workers leave signals to this process meanwhile."""
+        self._is_training.value = True
+        try:
+            return super().train(*arguments, **keywords)
+        finally:
+            self._is_training.value = False
 
     def evaluate(
         self,
