@@ -30,7 +30,7 @@ class WarmupThenPlateau:
     ) -> None:
         self._optimizer = optimizer
         self._peaks = [group["lr"] for group in optimizer.param_groups]
-        self._plateau = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
+        self._plateau = ReduceLROnPlateau(optimizer, factor=factor, patience=patience, eps=0.0)
         self._warmup_steps = warmup_steps
         self._average_over = average_over
         self._num_steps = 0

@@ -97,6 +97,7 @@ class Validator:
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 embeddings = self._embed(model)
+                _refuse_diverged(embeddings)
                 metrics, batches = self._crops(model, loss, draw_every)
         finally:
             model.train(was_training)
@@ -187,6 +188,21 @@ class Validator:
             "loss": sum(losses) / len(losses),
             "batch_eer": sum(error_rates) / len(error_rates),
         }, drawn
+
+
+def _refuse_diverged(embeddings: np.ndarray) -> None:
+    """Checks that validation embeddings (N, D) are numbers.
+
+    Raises:
+        UserError: the weights have diverged.
+    """
+    num_broken = int((~np.isfinite(embeddings).all(axis=1)).sum())
+    if num_broken:
+        raise UserError(
+            f"The embeddings of {num_broken} of {len(embeddings)} validation utterances are not "
+            "finite: the weights have diverged. Lower learning_rate_init, and start anew or from "
+            "a checkpoint of an earlier step."
+        )
 
 
 def num_validation_batches(num_utterances: int, batch_size: int, max_epochs: float) -> int:
