@@ -81,6 +81,9 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
     Raises:
         UserError: what the config asks for cannot be done.
     """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # of writing a model's files, within our own
     device = choose_device(config)
     _join_processes(device)
     with contextlib.ExitStack() as stack:

@@ -191,3 +191,31 @@ def test_the_python_call_does_the_same(make_run):
     assert outcome.exit_code == 0 and outcome.results.after is not None
     with pytest.raises(UserError, match="finished run"):
         train(TrainConfig.from_json(run.config_path, ["force_restart=true"]))
+
+
+def test_a_folder_of_transformers_and_then_a_checkpoint_are_fine_tuned(make_run, tmp_path):
+    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+
+    upstream = tmp_path / "wavlm-sv"
+    torch.manual_seed(1)
+    WavLMForXVector(WavLMConfig(**TINY_WAVLM)).save_pretrained(upstream)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(upstream)
+    first = make_run("first", model_name=str(upstream), pretrained=True, encoder_config=None)
+    first.run()
+    config = json.loads((first.path / "model" / "config.json").read_text())
+    assert config["do_normalize"] is True and config["untrained_head"] is False
+    again = make_run(
+        *("again",),
+        model_name=str(first.path / "checkpoint-6"),
+        pretrained=True,
+        encoder_config=None,
+        max_steps=1,
+    )
+    again.run()
+    checkpoint = SpeakerEncoder.from_pretrained(first.path / "checkpoint-6").eval()
+    waveform = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0)) / 10
+    before = SpeakerEncoder.from_pretrained(upstream)(waveform).embeddings
+    assert not torch.allclose(before, checkpoint(waveform).embeddings, atol=1e-6)
+    assert again.metrics("train")[0]["loss"] == pytest.approx(
+        first.metrics("train")[-1]["loss"], abs=1
+    )
