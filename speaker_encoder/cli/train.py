@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speaker_encoder.errors import EXIT_DONE, UserError
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = TrainConfig.from_json(arguments.config_path, arguments.override)
     is_launched = "WORLD_SIZE" in os.environ
+    # cards are counted without CUDA, which would fix which of them this process sees
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if os.environ.get("RANK", "0") == "0":
         log_to_terminal()
     if not is_launched:
@@ -65,21 +68,36 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.validate_only:
         return _validate(config)
     if config.data_parallel and len(config.data_parallel) > 1 and not is_launched:
-        from speaker_encoder.training.distributed import launch_processes
-
-        return launch_processes(config.data_parallel, config.device, _command_line(arguments))
+        return _launch(config, arguments)
     from speaker_encoder.training.run import train
 
     outcome = train(config, overwrite=arguments.overwrite)
     if outcome.message:
         print(outcome.message, flush=True)
-    return outcome.exit_code
+    # the launcher would take another code for a failure and end the other processes
+    return outcome.exit_code if not is_launched else EXIT_DONE
+
+
+def _launch(config: TrainConfig, arguments: argparse.Namespace) -> int:
+    """Starts one process per device; gives the exit code of the whole."""
+    from speaker_encoder.training.distributed import launch_processes
+    from speaker_encoder.training.report import Results
+    from speaker_encoder.training.run import TrainOutcome
+    from speaker_encoder.training.run_dir import RunDirectory
+
+    code = launch_processes(config.data_parallel or (), config.device, _command_line(arguments))
+    run = RunDirectory(Path(config.output_dir) / config.run_id)
+    if code == EXIT_DONE and run.is_finished:
+        return TrainOutcome(run, Results.load(run.results_path), "").exit_code
+    return code
 
 
 def _validate(config: TrainConfig) -> int:
     """Prints the resolved config and what the corpora hold."""
+    from speaker_encoder.training.build import check_model
     from speaker_encoder.training.data import load_data
 
+    check_model(config)
     data = load_data(config)
     print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
     for split in (data.training, data.validation):

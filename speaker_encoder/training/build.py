@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.config import TrainConfig
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _VALIDATION_SEED = 1_000_003  # added to the run's, so that validation crops are not training's
 
 
@@ -95,6 +97,22 @@ def build_model(config: TrainConfig, num_speakers: int) -> SpeakerEncoder:
     return model
 
 
+def check_model(config: TrainConfig) -> None:
+    """Checks, before any data is looked at, what can be known of the model without its weights.
+
+    Raises:
+        UserError: no such encoder, or the architecture or an option does not fit.
+    """
+    from speaker_encoder.modeling.registry import NAMES, unknown_name
+
+    name = config.model_name
+    if not config.pretrained:
+        with torch.device("meta"):
+            build_model(config, num_speakers=2)
+    elif name not in NAMES and not os.path.isdir(name) and not _HUB_ID.fullmatch(name):
+        raise unknown_name("encoder", name, NAMES)
+
+
 def window_seconds(config: TrainConfig) -> tuple[float, float]:
     """Gives the shortest and longest crop in seconds."""
     window = config.window_size_s
@@ -134,9 +152,9 @@ def build_augmenter(config: TrainConfig, sampling_rate: int) -> Augmenter | None
 
 def augmentation_device(config: TrainConfig) -> str:
     """Gives "cpu", where the loader's processes augment, or the CUDA device of the main one."""
-    if config.aug_device == "best":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.aug_device
+    if config.aug_device == "cpu" or config.device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return "cuda"  # the only one that this process sees
 
 
 def build_batches(
@@ -209,7 +227,7 @@ def build_arguments(config: TrainConfig, run: RunDirectory, device: str) -> Trai
     }
     try:
         return TrainingArguments(**{**values, **config.training_arguments})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         raise UserError(f"training_arguments: {error}") from error
 
 
@@ -218,7 +236,10 @@ def choose_optimizer(config: TrainConfig) -> tuple[type[torch.optim.Optimizer], 
     if "optim" in config.training_arguments:
         return None
     classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return classes[config.optimizer], {"lr": config.learning_rate_init}
+    given = config.training_arguments
+    betas = (given.get("adam_beta1", 0.9), given.get("adam_beta2", 0.999))
+    options = {"betas": betas, "eps": given.get("adam_epsilon", 1e-8)}
+    return classes[config.optimizer], {"lr": config.learning_rate_init, **options}
 
 
 def schedule_maker(config: TrainConfig) -> Any:

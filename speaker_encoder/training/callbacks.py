@@ -6,7 +6,8 @@ import json
 import logging
 import signal
 import threading
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from speaker_encoder.training.trainer import SpeakerTrainer
 
 PROGRESS_NAME = "progress.json"
+_SECOND_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.is_wanted = False
+        self._since = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -45,9 +48,13 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.is_wanted and number == signal.SIGINT:
+        now = time.monotonic()
+        # a launcher passes on the Ctrl-C that its processes get from the terminal as well
+        if self.is_wanted and number == signal.SIGINT and now - self._since > _SECOND_SECONDS:
             raise KeyboardInterrupt
-        self.is_wanted = True
+        if self.is_wanted:
+            return
+        self.is_wanted, self._since = True, now
         _logger.warning("%s: saving after this step", signal.Signals(number).name)
 
 
@@ -62,10 +69,11 @@ class Progress:
     previous_loss: float | None = None
     is_validation_pending: bool = False  # stopped by a signal when a validation was due
     has_stopped_early: bool = False
+    unusable_files: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Writes it into a checkpoint."""
-        (folder / PROGRESS_NAME).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        (folder / PROGRESS_NAME).write_text(json.dumps(asdict(self)), encoding="ascii")
 
     @classmethod
     def load(cls, folder: Path) -> Progress:

@@ -311,7 +311,7 @@ class RecordKeys:
         Number(above=0), 1, "Times the validation files are gone through for loss and in-batch EER."
     )
     val_max_trials: int = key(
-        integer(1), 200_000, "Trials at most; beyond it, a fixed sample of all pairs."
+        integer(2), 200_000, "Trials at most; beyond it, a fixed sample of all pairs."
     )
     val_max_seconds: float = key(
         Number(above=0), 30.0, "Longer utterances are cut to their middle in trials."

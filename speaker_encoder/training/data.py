@@ -83,7 +83,13 @@ def _roots(config: TrainConfig) -> tuple[str, str | None]:
     """Gives the training and validation roots; the demo corpus is built when it is asked for."""
     train_root, val_root = config.train_data_root, config.val_data_root
     if DEMO in (train_root, val_root):
-        demo = build_demo_corpus()
+        try:
+            demo = build_demo_corpus(config.cache_dir)
+        except OSError as error:
+            raise UserError(
+                f"The demo corpus cannot be kept: {error}. Set cache_dir to a folder that can be "
+                "written to."
+            ) from error
         _logger.info("demo corpus of synthetic voices, a demonstration only: %s", demo.train_root)
         train_root = str(demo.train_root) if train_root == DEMO else train_root
         val_root = str(demo.val_root) if val_root == DEMO else val_root
@@ -139,7 +145,7 @@ def _read_trials(
     Its paths are relative to the data root, or to the nearest folder above it in which the first
     of them exists.
     """
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         first = next((line.split() for line in file if line.strip()), [])
     base = Path(root)
     for folder in (base, *base.resolve().parents):

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 
 from speaker_encoder.audio import AudioError, AudioInfo, fit_to_length, read_audio
 from speaker_encoder.corpora import Utterance
-from speaker_encoder.errors import UserError
 from speaker_encoder.training.sampler import ExampleKey
 
 if TYPE_CHECKING:
@@ -27,13 +26,18 @@ _SILENCE = 1e-5  # below one step of 16-bit audio: nothing was recorded
 
 @dataclass(frozen=True)
 class Crop:
-    """One example: `waveform` (T,) float32 at the model's rate, and where it came from."""
+    """One example: `waveform` (T,) float32 at the model's rate, and where it came from.
+
+    `failure` is a text when no recording of the speaker could be used; an error that is raised in
+    a loader's process would come out with that process's traceback.
+    """
 
     waveform: np.ndarray
     label: int
     utterance: int
     position: int
     problems: tuple[tuple[str, str], ...]
+    failure: str | None = None
 
 
 class CropDataset(Dataset[Crop]):
@@ -81,11 +85,7 @@ class CropDataset(Dataset[Crop]):
         return round(seconds * self._sampling_rate)
 
     def __getitem__(self, key: ExampleKey) -> Crop:
-        """Reads the crop; an unusable file is replaced by another of its speaker, and named.
-
-        Raises:
-            UserError: no file of the speaker can be used.
-        """
+        """Reads the crop; an unusable file is replaced by another of its speaker, and named."""
         speaker_id = self._utterances[key.utterance].speaker_id
         members = self._speakers[speaker_id]
         first = members.index(key.utterance)
@@ -102,10 +102,13 @@ class CropDataset(Dataset[Crop]):
             label = self._labels[speaker_id]
             return Crop(waveform, label, index, key.position, tuple(problems))
         listed = "\n".join(f"  {path}: {reason}" for path, reason in problems)
-        raise UserError(
+        failure = (
             f"Speaker {speaker_id!r} has no usable recording:\n{listed}\n"
             "Repair or remove these files, or the speaker."
         )
+        nothing = np.zeros(self.num_samples(key.position), dtype=np.float32)
+        label = self._labels[speaker_id]
+        return Crop(nothing, label, key.utterance, key.position, tuple(problems), failure)
 
     def _read(self, index: int, num_samples: int, fraction: float) -> np.ndarray:
         """Decodes the crop at `fraction` of the room for it; silence is an error."""
@@ -116,16 +119,22 @@ class CropDataset(Dataset[Crop]):
         waveform = read_audio(
             utterance.path, self._sampling_rate, start=start, num_samples=num_samples, info=info
         )
-        if waveform.size == 0 or float(np.abs(waveform).max()) < _SILENCE:
+        if is_silent(waveform):
             raise AudioError(utterance.path, "digital silence")
         return fit_to_length(waveform, num_samples, self._short_utterances)
+
+
+def is_silent(waveform: np.ndarray) -> bool:
+    """Was nothing recorded in this waveform (T,), or is there none."""
+    return waveform.size == 0 or float(np.abs(waveform).max()) < _SILENCE
 
 
 class CollateCrops:
     """Stacks crops into a batch, and augments it here when that happens on the CPU.
 
     The batch has `input_values` (B, T) float32, `labels` (B,) int64, `utterances` (B,) and
-    `positions` (B,) int64, and `problems`, the files that could not be used.
+    `positions` (B,) int64, `problems`, the files that could not be used, and `failures`, texts of
+    speakers without any that can.
     """
 
     def __init__(self, augmenter: Augmenter | None = None) -> None:
@@ -143,4 +152,5 @@ class CollateCrops:
             "utterances": torch.tensor([crop.utterance for crop in crops]),
             "positions": positions,
             "problems": [problem for crop in crops for problem in crop.problems],
+            "failures": [crop.failure for crop in crops if crop.failure is not None],
         }

@@ -95,6 +95,15 @@ def gather_rows(rows: torch.Tensor, order: Sequence[int], total: int) -> torch.T
     return whole
 
 
+def gather_dict(values: dict[str, str]) -> dict[str, str]:
+    """Gives the entries of all processes together, on every process."""
+    if num_processes() == 1:
+        return dict(values)
+    parts: list = [None] * num_processes()
+    torch.distributed.all_gather_object(parts, values)
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def launch_processes(device_ids: Sequence[int], device: str, arguments: Sequence[str]) -> int:
     """Starts one process per device through torch's elastic launcher; gives the exit code.
 

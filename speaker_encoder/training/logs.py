@@ -33,7 +33,7 @@ def log_to_terminal(level: int = logging.INFO) -> None:
 @contextlib.contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Appends the package's messages, also those too small for the terminal, to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     previous = _PACKAGE.level
     _PACKAGE.setLevel(logging.DEBUG)

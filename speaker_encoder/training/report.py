@@ -139,7 +139,7 @@ def finish_run_folder(
 ) -> None:
     """Leaves the model card, the curve and `results.json`, and removes what only a resume needs.
 
-    `results.json` comes last: where it is, the run is finished.
+    Where `results.json` is, the run is finished.
     """
     from speaker_encoder.plots import plot_curve
     from speaker_encoder.training.model_card import model_card
@@ -151,8 +151,8 @@ def finish_run_folder(
     for path in run.scores_dir.glob("step_*.npz"):
         if path not in (embeddings_path(run, 0), embeddings_path(run, best_step or 0)):
             path.unlink()
-    run.prune_best(set())
     results.save(run.results_path)
+    run.prune_best(set())
 
 
 def format_results(results: Results, run: RunDirectory) -> str:

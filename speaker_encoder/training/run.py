@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY, UserError
+from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY
 from speaker_encoder.training.build import (
     augmentation_device,
     build_arguments,
     build_augmenter,
     build_batches,
     build_model,
+    check_model,
     choose_device,
     choose_optimizer,
     schedule_maker,
@@ -27,19 +26,15 @@ from speaker_encoder.training.build import (
 from speaker_encoder.training.callbacks import FlowCallback, Progress, StopRequest
 from speaker_encoder.training.data import RunData, load_data
 from speaker_encoder.training.dataset import CollateCrops
-from speaker_encoder.training.distributed import is_main_process, num_processes
-from speaker_encoder.training.logs import log_to_file
+from speaker_encoder.training.distributed import gather_dict, is_main_process, num_processes
 from speaker_encoder.training.report import (
     Results,
     finish_run_folder,
     format_results,
     measure_results,
 )
-from speaker_encoder.training.run_dir import (
-    RunDirectory,
-    read_json,
-    write_atomically,
-)
+from speaker_encoder.training.resume import main_process_first, open_run
+from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.trainer import SpeakerTrainer
 from speaker_encoder.training.validation import Validator, num_validation_batches
 
@@ -47,8 +42,6 @@ if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.config import TrainConfig
     from speaker_encoder.training.record import RecordCallback
-
-_FIXED_KEYS = ("model_name", "pretrained", "encoder_config", "enlarge_head", "loss", "seed")
 
 _logger = logging.getLogger(__name__)
 
@@ -85,10 +78,11 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
 
     transformers_logging.disable_progress_bar()  # of writing a model's files, within our own
     device = choose_device(config)
+    check_model(config)
     _join_processes(device)
     with contextlib.ExitStack() as stack:
-        run = _open_run(config, overwrite, stack)
-        if run.is_finished and not _asks_for_more(config, run):
+        run = open_run(config, overwrite, stack)
+        if run.is_finished:
             _logger.info("%s is finished; force_restart is false", run.path)
             results = Results.load(run.results_path)
             return TrainOutcome(run, results, format_results(results, run))
@@ -109,64 +103,6 @@ def _join_processes(device: str) -> None:
         PartialState(cpu=device == "cpu", backend="gloo" if device == "cpu" else "nccl")
 
 
-def _open_run(config: TrainConfig, overwrite: bool, stack: contextlib.ExitStack) -> RunDirectory:
-    """Makes the run's directory; the main process holds it, the others wait for it."""
-    run = RunDirectory(Path(config.output_dir) / config.run_id)
-    with _main_process_first():
-        if is_main_process():
-            run.create()
-            stack.enter_context(run.locked())
-            run.prepare(force_restart=config.force_restart, overwrite=overwrite)
-            stack.enter_context(log_to_file(run.path / "train.log"))
-            if not run.is_finished or _asks_for_more(config, run):
-                _check_unchanged(config, run)
-                text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
-                write_atomically(run.config_path, text)
-                run.results_path.unlink(missing_ok=True)
-    return run
-
-
-@contextlib.contextmanager
-def _main_process_first() -> Iterator[None]:
-    """Lets the other processes wait until the main one has left the block.
-
-    An error of the main process ends the launcher's other processes, so none waits for ever.
-    """
-    if num_processes() > 1 and not is_main_process():
-        torch.distributed.barrier()
-    yield
-    if num_processes() > 1 and is_main_process():
-        torch.distributed.barrier()
-
-
-def _asks_for_more(config: TrainConfig, run: RunDirectory) -> bool:
-    """Does the config want more steps than the finished run of this name was asked for."""
-    stored = read_json(run.config_path)
-    wanted = (config.max_steps or 0, config.num_epochs)
-    return wanted > (stored.get("max_steps") or 0, stored.get("num_epochs") or 0)
-
-
-def _check_unchanged(config: TrainConfig, run: RunDirectory) -> None:
-    """Compares the config with the one the run was started with.
-
-    Raises:
-        UserError: what is resumed would be another model.
-    """
-    if not run.config_path.is_file() or not run.checkpoints():
-        return
-    stored, wanted = read_json(run.config_path), config.to_dict()
-    changed = [key for key in wanted if key in stored and stored[key] != wanted[key]]
-    fixed = [key for key in changed if key in _FIXED_KEYS]
-    if fixed:
-        listed = "; ".join(f"{key}: was {stored[key]!r}, now {wanted[key]!r}" for key in fixed)
-        raise UserError(
-            f"{run.path} was started with another config ({listed}). Choose another run_id, or set "
-            "force_restart to true."
-        )
-    for key in changed:
-        _logger.warning("resuming with %s changed from %r to %r", key, stored[key], wanted[key])
-
-
 def _build_trainer(
     config: TrainConfig, run: RunDirectory, data: RunData, device: str, stop: StopRequest
 ) -> SpeakerTrainer:
@@ -174,7 +110,7 @@ def _build_trainer(
     from transformers import PrinterCallback
 
     arguments = build_arguments(config, run, device)
-    with _main_process_first():
+    with main_process_first():
         model = build_model(config, len(data.training.speakers))
     if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -275,6 +211,7 @@ def _run(
             flow.progress = Progress.load(checkpoint)
             if is_main_process() and flow.progress.best_step is not None:
                 run.publish_best(flow.progress.best_step)
+            trainer.unusable.update(flow.progress.unusable_files)
         trainer.encoder.config.untrained_head = False
         if not stop.is_wanted:
             _train(trainer, step, checkpoint)
@@ -283,11 +220,7 @@ def _run(
         if record is not None:
             record.finish()
     if stop.is_wanted:
-        message = (
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}. The same "
-            "command with force_restart false goes on from there."
-        )
-        return TrainOutcome(run, None, message)
+        return TrainOutcome(run, None, _stopped(run))
     return _finish(config, run, data, trainer, seconds)
 
 
@@ -309,6 +242,19 @@ def _train(trainer: SpeakerTrainer, step: int | None, checkpoint: Path | None) -
         trainer.evaluate()
 
 
+def _stopped(run: RunDirectory) -> str:
+    """Says where a stopped run is; one process speaks for all."""
+    if not is_main_process():
+        return ""
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        return "stopped before the first step was saved; the same command starts again."
+    return (
+        f"stopped at step {checkpoints[-1][0]}. The same command with force_restart false goes on "
+        "from there."
+    )
+
+
 def _finish(
     config: TrainConfig,
     run: RunDirectory,
@@ -318,6 +264,7 @@ def _finish(
 ) -> TrainOutcome:
     """Writes the model without validation data, the results, and the pictures of the run."""
     progress = trainer.flow.progress
+    unusable = gather_dict(trainer.unusable)
     if not is_main_process():
         return TrainOutcome(run, None, "")
     if progress.best_step is None:
@@ -329,7 +276,7 @@ def _finish(
         steps=trainer.state.global_step,
         best_step=progress.best_step,
         seconds=seconds,
-        unusable=trainer.unusable,
+        unusable=unusable,
     )
     finish_run_folder(config, run, results, progress.best_step)
     return TrainOutcome(run, results, format_results(results, run))

@@ -18,12 +18,14 @@ CHECKPOINT_PREFIX = "checkpoint-"
 _STAGING = ".staging"
 _BEST = ".best"
 _LOCK = ".lock"
+_CHECKPOINT_FILES = ("model.safetensors", "trainer_state.json", "progress.json")
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that a reader sees the old one or the new one, never a part."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(part, "w", encoding="utf-8") as file:
+    # a file name that is no valid text is kept as the bytes that it is
+    with open(part, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -57,6 +59,11 @@ class RunDirectory:
         return self.path / "results.json"
 
     @property
+    def log_path(self) -> Path:
+        """The package's messages."""
+        return self.path / "train.log"
+
+    @property
     def metrics_path(self) -> Path:
         """One line of JSON per logged step."""
         return self.path / "metrics.jsonl"
@@ -81,7 +88,7 @@ class RunDirectory:
         found = []
         for folder in self.path.glob(f"{CHECKPOINT_PREFIX}*"):
             step = folder.name.removeprefix(CHECKPOINT_PREFIX)
-            if step.isdigit() and (folder / "trainer_state.json").is_file():
+            if step.isdigit() and all((folder / name).is_file() for name in _CHECKPOINT_FILES):
                 found.append((int(step), folder))
         return sorted(found)
 
@@ -90,10 +97,18 @@ class RunDirectory:
         return self.path / _BEST / f"step_{step:06d}"
 
     def publish_best(self, step: int) -> None:
-        """Makes `model/` the kept model of this step; the files are shared, not copied."""
+        """Makes `model/` the kept model of this step; the files are shared where that works.
+
+        Where none is kept any more, the run had ended and `model/` is it.
+        """
+        if not self.best_dir(step).is_dir():
+            return
         with self.staged(self.model_dir) as staging:
             for source in self.best_dir(step).iterdir():
-                os.link(source, staging / source.name)
+                try:
+                    os.link(source, staging / source.name)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(source, staging / source.name)
 
     def prune_best(self, steps: set[int]) -> None:
         """Removes the kept models of all other steps."""
@@ -133,7 +148,8 @@ class RunDirectory:
     def recover(self) -> None:
         """Puts back a folder whose replacement was cut short, and clears what is half made."""
         for replaced in (self.path / _STAGING).glob("*.replaced"):
-            target = self.path / replaced.name.removesuffix(".replaced")
+            name = replaced.name.removesuffix(".replaced")
+            target = self.best_dir(int(name[5:])) if name.startswith("step_") else self.path / name
             if not target.exists():
                 os.replace(replaced, target)
         shutil.rmtree(self.path / _STAGING, ignore_errors=True)
@@ -177,7 +193,8 @@ class RunDirectory:
         """
         self.recover()
         started = self.config_path.is_file() or bool(self.checkpoints())
-        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name != _LOCK)
+        ours = (_LOCK, self.log_path.name)  # all there is when the disk was full at the start
+        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ours)
         if foreign and not started:
             raise UserError(
                 f"{self.path} holds files that are not of a run ({', '.join(foreign[:5])}). "
@@ -222,7 +239,7 @@ class RunDirectory:
             try:
                 # a record lock: workers, which outlive a killed trainer for seconds, do not hold it
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise UserError(
                     f"Another training is writing to {self.path}. Wait for it, or choose "
                     "another run_id."
@@ -252,5 +269,14 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def read_json(path: Path) -> dict:
-    """Reads a JSON object that this package wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Reads a JSON object that this package wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}). Delete it, or its folder, and start again."
+        ) from error

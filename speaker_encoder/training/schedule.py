@@ -62,6 +62,18 @@ class WarmupThenPlateau:
         self._plateau.step(average)
         return average
 
+    def set_peak(self, rate: float) -> bool:
+        """Takes another rate than the one the run was started with; says if it is another.
+
+        What the plateau has multiplied the rate by stays.
+        """
+        if all(peak == rate for peak in self._peaks):
+            return False
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] *= rate / peak
+        self._peaks = [rate for _ in self._peaks]
+        return True
+
     def get_last_lr(self) -> list[float]:
         """Gives the rate of each parameter group."""
         return [group["lr"] for group in self._optimizer.param_groups]

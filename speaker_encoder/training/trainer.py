@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
 
@@ -73,6 +74,14 @@ class LastBatch:
     def eer(self) -> float:
         """Gives the in-batch EER, as the original logs it."""
         return in_batch_eer(self.embeddings.float().cpu().numpy(), self.labels.cpu().numpy())
+
+
+def damaged_checkpoint(checkpoint: Path, error: Exception) -> UserError:
+    """Says that a checkpoint cannot be read, and what to do."""
+    return UserError(
+        f"The checkpoint {checkpoint} is damaged ({error}). Delete it to go on from the one "
+        "before, or set force_restart to true."
+    )
 
 
 class SpeakerTrainer(Trainer):
@@ -164,14 +173,19 @@ class SpeakerTrainer(Trainer):
         """Does forward and backward, and stops at a loss that is not finite.
 
         Raises:
-            UserError: with the step, the batch's files and the last good checkpoint.
+            UserError: with the step, the batch's files and the last good checkpoint; or a speaker
+                has no usable recording.
         """
         utterances = inputs.pop("utterances").tolist()
         positions = inputs.pop("positions")
         for path, reason in inputs.pop("problems"):
             if path not in self.unusable:
                 self.unusable[path] = reason
+                self.flow.progress.unusable_files[path] = reason
                 _logger.warning("left out of training: %s: %s", path, reason)
+        failures = inputs.pop("failures")
+        if failures:
+            raise UserError(failures[0])
         if self._augmenter is not None:
             waveforms = inputs["input_values"].to(self._augmenter.device)
             inputs["input_values"] = self._augmenter(waveforms, positions).to(self.args.device)
@@ -218,6 +232,8 @@ class SpeakerTrainer(Trainer):
         self._is_training.value = True
         try:
             return super().train(*arguments, **keywords)
+        except SafetensorError as error:
+            raise damaged_checkpoint(Path(keywords["resume_from_checkpoint"]), error) from error
         finally:
             self._is_training.value = False
 
@@ -272,9 +288,20 @@ class SpeakerTrainer(Trainer):
         """The model itself, out of whatever the launcher has wrapped it in."""
         return self.accelerator.unwrap_model(self.model)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        wanted = self.args.learning_rate
+        if checkpoint is None or not wanted or not isinstance(self.lr_scheduler, WarmupThenPlateau):
+            return
+        if self.lr_scheduler.set_peak(wanted):
+            _logger.warning("resuming with the learning rate %g of the config", wanted)
+
     def restore_weights(self, checkpoint: Path, step: int, max_steps: int) -> None:
         """Puts a checkpoint's weights into the model, without anything to train on from there."""
-        self._load_from_checkpoint(str(checkpoint))
+        try:
+            self._load_from_checkpoint(str(checkpoint))
+        except (SafetensorError, OSError) as error:
+            raise damaged_checkpoint(checkpoint, error) from error
         self.state.global_step, self.state.max_steps = step, max_steps
 
     def save_encoder(self, target: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from speaker_encoder.audio import AudioError, read_audio
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.dataset import CollateCrops, CropDataset
+from speaker_encoder.training.dataset import CollateCrops, CropDataset, is_silent
 from speaker_encoder.training.distributed import gather_rows, num_processes, process_rank
 from speaker_encoder.training.sampler import SpeakerBatchSampler
 from speaker_encoder.verification import (
@@ -130,7 +130,8 @@ class Validator:
         rows = [torch.zeros((0, model.embedding_dim))]
         for chunk in self._chunks(places):
             waveforms = [
-                self._middle(self.utterances[place], model.sampling_rate) for place in chunk
+                self._middle(self.utterances[place], model.sampling_rate, model.min_num_samples)
+                for place in chunk
             ]
             rows.append(model.encode(waveforms, show_progress=False, allow_untrained_head=True))
         return gather_rows(torch.cat(rows), places, len(self.utterances)).numpy()
@@ -148,13 +149,26 @@ class Validator:
         if chunk:
             yield chunk
 
-    def _middle(self, utterance: Utterance, sampling_rate: int) -> np.ndarray:
-        """Reads an utterance, or its middle when it is longer than the limit."""
+    def _middle(self, utterance: Utterance, sampling_rate: int, least: int) -> np.ndarray:
+        """Reads an utterance, or its middle when it is longer than the limit.
+
+        Raises:
+            UserError: it cannot be read, has less than `least` samples, or is silent.
+        """
         total = int(utterance.num_samples * sampling_rate / utterance.sampling_rate)
         limit = round(self._max_seconds * sampling_rate)
         start = max(0, (total - limit) // 2)
         try:
-            return read_audio(utterance.path, sampling_rate, start=start, num_samples=limit)
+            waveform = read_audio(utterance.path, sampling_rate, start=start, num_samples=limit)
+            if len(waveform) < least:
+                raise AudioError(
+                    utterance.path,
+                    f"{len(waveform) / sampling_rate:.3f} s long, the model needs at least "
+                    f"{least / sampling_rate:.3f} s",
+                )
+            if is_silent(waveform):
+                raise AudioError(utterance.path, "digital silence")
+            return waveform
         except AudioError as error:
             raise UserError(
                 f"A validation utterance cannot be used: {error}. Repair it, or take it out of the "
@@ -178,6 +192,8 @@ class Validator:
             epoch += 1
         for number in range(self._num_batches):
             batch = collate([self._dataset[key] for key in keys[number * size :][:size]])
+            if batch["failures"]:
+                raise UserError(batch["failures"][0])
             labels = batch["labels"].to(device)
             embeddings = model(batch["input_values"].to(device)).embeddings.float()
             losses.append(float(loss(embeddings, labels)))

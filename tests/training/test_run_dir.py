@@ -23,6 +23,7 @@ def make_checkpoint(run, step):
     folder.mkdir()
     (folder / "model.safetensors").write_text(str(step))
     (folder / "trainer_state.json").write_text("{}")
+    (folder / "progress.json").write_text("{}")
 
 
 def test_checkpoints_are_found_in_order_of_steps_and_only_whole_ones(run):
