@@ -74,10 +74,13 @@ class Kind(ABC):
     def _schema(self) -> JsonSchema: ...
 
 
+_LONGEST_SHOWN = 300  # a path must be readable whole
+
+
 def shown(value: Any) -> str:
     """A value as it stands in the JSON file, shortened."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def _fits_float(value: float) -> bool:
