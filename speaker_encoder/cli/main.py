@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from speaker_encoder.errors import EXIT_USER, UserError
 
 COMMANDS = {
     "train": "fine-tune a speaker encoder as a JSON config says",
+    "embed": "write the embeddings of a corpus, for TTS",
 }
 """Command -> what it does; each is one module of this folder."""
 
@@ -64,7 +66,7 @@ def main_of(name: str, argv: Sequence[str] | None = None) -> int:
 
 
 def _module(name: str) -> Command:
-    return import_module(f"speaker_encoder.cli.{name}")  # type: ignore[return-value]
+    return import_module(f"speaker_encoder.cli.{name}")
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -74,6 +76,9 @@ def guarded(command: Callable[[], int]) -> int:
     """
     from speaker_encoder.training.run_dir import is_disk_full
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may be no valid text
+            stream.reconfigure(errors="backslashreplace")
     rank = os.environ.get("RANK", "0")
     name = "error" if rank == "0" else f"error in process {rank}"
     try:

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.batching import too_short
+from speaker_encoder.modeling.windows import LONGEST_SECONDS, mean_embedding, plan_segments
 
 if TYPE_CHECKING:
     from speaker_encoder.modeling.encoder import SpeakerEncoder
@@ -111,8 +112,12 @@ def encode_inputs(
     try:
         with torch.inference_mode(), _progress_bar(len(items), show_progress) as progress:
             for batch in batches:
-                waveforms = [_read(items[index], index, model) for index in batch]
-                embeddings[batch] = _encode_batch(model, waveforms)
+                if lengths[batch[0]] > LONGEST_SECONDS * model.sampling_rate:
+                    for index in batch:
+                        embeddings[index] = _encode_long(model, items[index], lengths[index], index)
+                else:
+                    waveforms = [_read(items[index], index, model) for index in batch]
+                    embeddings[batch] = encode_batch(model, waveforms)
                 progress.update(len(batch))
     finally:
         model.train(was_training)
@@ -125,8 +130,32 @@ def cosine_similarity(a: Waveform, b: Waveform) -> torch.Tensor:
     return normalize(rows, dim=-1) @ normalize(columns, dim=-1).T
 
 
-def _encode_batch(model: SpeakerEncoder, waveforms: list[np.ndarray]) -> torch.Tensor:
-    """Gives (B, D) float32 CPU embeddings, rows L2-normalised."""
+def _encode_long(
+    model: SpeakerEncoder, item: EncoderInput, num_samples: int, index: int
+) -> torch.Tensor:
+    """Gives the (D,) mean over the windows of an utterance, reading one window at a time."""
+    rows = []
+    for start, stop in plan_segments(num_samples, model.sampling_rate):
+        if isinstance(item, (str, Path)):
+            from speaker_encoder.audio import read_audio
+
+            window = read_audio(item, model.sampling_rate, start=start, num_samples=stop - start)
+        else:
+            window = as_waveform(item[start:stop], f"Waveform {index}")
+        rows.append(encode_batch(model, [window]))
+    return mean_embedding(torch.cat(rows))
+
+
+def encode_batch(model: SpeakerEncoder, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+    """Embeds a few waveforms at once.
+
+    Args:
+        model: In eval mode; the caller switches gradients off.
+        waveforms: (T_i,) float32 each, checked already.
+
+    Returns:
+        (B, D) float32 CPU embeddings, rows L2-normalised.
+    """
     longest = max(len(waveform) for waveform in waveforms)
     input_values = torch.zeros(len(waveforms), longest)
     attention_mask = torch.zeros(len(waveforms), longest, dtype=torch.bool)
@@ -162,10 +191,10 @@ def _num_samples(item: EncoderInput, index: int, model: SpeakerEncoder) -> int:
                 num_samples, model.min_num_samples, model.sampling_rate, f"Waveform {index}"
             )
         return num_samples
-    from speaker_encoder.audio import read_info
+    from speaker_encoder.audio import read_info, resampled_num_samples
 
     info = read_info(item)
-    return info.num_samples * model.sampling_rate // info.sampling_rate
+    return resampled_num_samples(info.num_samples, info.sampling_rate, model.sampling_rate)
 
 
 def _read(item: EncoderInput, index: int, model: SpeakerEncoder) -> np.ndarray:

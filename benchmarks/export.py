@@ -1,0 +1,188 @@
+"""How much faster the exporter is than the plain loop over files, on the same weights and machine.
+
+The plain loop is what users write today: soundfile, SpeechBrain's `EncoderClassifier.encode_batch`
+or transformers' `WavLMForXVector`, one file at a time, `torch.save` beside it. Both sides write the
+same files; loading of the models is not timed. Prints ratios of one run; the rounds alternate.
+
+    python benchmarks/export.py --data_dir ../data --num_utterances 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from speaker_encoder import SpeakerEncoder
+from speaker_encoder.export import ExportOptions, embed_corpus
+
+RATE = 16000
+Embed = Callable[[torch.Tensor], torch.Tensor]
+HYPERPARAMS = """\
+n_mels: 80
+pretrained_path: {folder}
+compute_features: !new:speechbrain.lobes.features.Fbank
+    n_mels: !ref <n_mels>
+mean_var_norm: !new:speechbrain.processing.features.InputNormalization
+    norm_type: sentence
+    std_norm: False
+embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
+    input_size: !ref <n_mels>
+    channels: [1024, 1024, 1024, 1024, 3072]
+    kernel_sizes: [5, 3, 3, 3, 1]
+    dilations: [1, 2, 3, 4, 1]
+    attention_channels: 128
+    lin_neurons: 192
+classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
+    input_size: 192
+    out_neurons: 5
+modules:
+    compute_features: !ref <compute_features>
+    mean_var_norm: !ref <mean_var_norm>
+    embedding_model: !ref <embedding_model>
+    classifier: !ref <classifier>
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        embedding_model: !ref <embedding_model>
+    paths:
+        embedding_model: !ref <pretrained_path>/embedding_model.ckpt
+"""
+
+
+def make_corpus(data_dir: Path, root: Path, num_utterances: int, longest: float) -> float:
+    """Writes real speech as utterances of 1 s to `longest`, in a mixed order; gives the seconds."""
+    files = sorted((data_dir / "speechocean762" / "WAVE").glob("*/*.flac"))[:200]
+    speech = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in files])
+    lengths = np.exp(np.random.default_rng(0).uniform(0, np.log(longest), num_utterances))
+    position = 0
+    for number, seconds in enumerate(lengths):
+        path = root / f"speaker{number % 4}" / f"{number:05d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.take(speech, range(position, position + int(seconds * RATE)), mode="wrap")
+        soundfile.write(path, samples, RATE)
+        position += len(samples)
+    return float(lengths.sum())
+
+
+def speechbrain_loop(folder: Path, device: str) -> Embed:
+    """SpeechBrain's own classifier, with random weights of the published size."""
+    from speechbrain.inference.classifiers import EncoderClassifier
+    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+
+    torch.manual_seed(0)
+    network = ECAPA_TDNN(
+        80, channels=[1024, 1024, 1024, 1024, 3072], kernel_sizes=[5, 3, 3, 3, 1],
+        dilations=[1, 2, 3, 4, 1], attention_channels=128, lin_neurons=192,
+    )  # fmt: skip
+    folder.mkdir()
+    torch.save(network.state_dict(), folder / "embedding_model.ckpt")
+    (folder / "hyperparams.yaml").write_text(HYPERPARAMS.format(folder=folder))
+    classifier = EncoderClassifier.from_hparams(
+        source=str(folder), savedir=str(folder / "saved"), run_opts={"device": device}
+    )
+    return lambda waveform: classifier.encode_batch(waveform).squeeze(1)
+
+
+def transformers_loop(folder: Path, device: str) -> Embed:
+    """transformers' own model, with random weights of the size of wavlm-base-plus-sv."""
+    from transformers import WavLMConfig, WavLMForXVector
+
+    torch.manual_seed(0)
+    WavLMForXVector(WavLMConfig()).save_pretrained(folder)
+    model = WavLMForXVector.from_pretrained(folder).eval().to(device)
+    return lambda waveform: model(waveform.to(device)).embeddings
+
+
+@torch.inference_mode()
+def plain(root: Path, embed: Embed, tag: str) -> float:
+    """Times the plain loop over files."""
+    start = time.perf_counter()
+    for path in sorted(root.rglob("*.wav")):
+        waveform = torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None]
+        embedding = torch.nn.functional.normalize(embed(waveform), dim=-1).cpu()
+        torch.save(embedding, path.with_suffix(f".{tag}"))
+    return time.perf_counter() - start
+
+
+def ours(root: Path, encoder: SpeakerEncoder, kind: str, device: str) -> tuple[float, dict]:
+    """Times the exporter, from the scan to the report; gives its own figures too."""
+    options = ExportOptions(
+        f"bench-{kind}", str(root), model_device=device, dataset_name="folders",
+        show_progress=False, overwrite=True,
+    )  # fmt: skip
+    shutil.rmtree(root / ".embeddings", ignore_errors=True)
+    start = time.perf_counter()
+    outcome = embed_corpus(options, encoder=encoder)
+    seconds = time.perf_counter() - start
+    assert outcome.report_path is not None
+    return seconds, json.loads(outcome.report_path.read_text())["this_run"]
+
+
+def measure(kind: str, root: Path, arguments: argparse.Namespace) -> None:
+    """Prints the line of one family."""
+    make = {"ecapa": speechbrain_loop, "wavlm": transformers_loop}[kind]
+    folder = root.parent / kind
+    embed = make(folder, arguments.device)
+    encoder = SpeakerEncoder.from_pretrained(folder)
+    warm = torch.zeros(1, RATE)
+    with torch.inference_mode():
+        embed(warm)
+        encoder.to(arguments.device)(warm.to(arguments.device))
+    times: dict[str, list[float]] = {"plain": [], "one thread": [], "ours": []}
+    num_threads = torch.get_num_threads()
+    for _ in range(arguments.rounds):
+        times["plain"].append(plain(root, embed, kind))
+        torch.set_num_threads(1)
+        times["one thread"].append(plain(root, embed, kind))
+        torch.set_num_threads(num_threads)
+        seconds, figures = ours(root, encoder, kind, arguments.device)
+        times["ours"].append(seconds)
+    first = next(iter(sorted(root.rglob(f"*.{kind}"))))
+    mine = torch.load(first.with_suffix(f".bench-{kind}_embedding"), weights_only=True)
+    difference = float((torch.load(first, weights_only=True) - mine).abs().max())
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    print(
+        f"{kind}: {medians['plain'] / medians['ours']:.2f} times the plain loop "
+        f"({medians['plain']:.1f} s against {medians['ours']:.1f} s), "
+        f"{medians['one thread'] / medians['ours']:.2f} times it on one thread "
+        f"({medians['one thread']:.1f} s); outside the forward pass "
+        f"{100 * figures['share_outside_forward']:.1f} %, padding "
+        f"{100 * figures['padding_share']:.1f} %, largest difference {difference:.1e}"
+    )
+
+
+def main() -> None:
+    """Prints one line per family."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder of real speech")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--num_utterances", type=int, default=100)
+    parser.add_argument("--longest", type=float, default=15.0, help="seconds")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", default=["ecapa", "wavlm"])
+    arguments = parser.parse_args()
+    name = torch.cuda.get_device_name() if arguments.device != "cpu" else "CPU"
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["SPEAKER_ENCODER_CACHE"] = f"{temporary}/cache"
+        root = Path(temporary) / "corpus"
+        seconds = make_corpus(arguments.data_dir, root, arguments.num_utterances, arguments.longest)
+        print(
+            f"{arguments.num_utterances} utterances, {seconds:.0f} s; {name}, "
+            f"{torch.get_num_threads()} threads"
+        )
+        for kind in arguments.kinds:
+            measure(kind, root, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Memory does not grow with the corpus, nor with the length of a file."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+FOLDER = Path(__file__).parent
+
+STUB = """
+import json, resource, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tiny_encoders import make_tiny
+from speaker_encoder.corpora import Utterance
+from speaker_encoder.export import ExportOptions, embed_corpus
+from speaker_encoder.export.source import Item, Source
+from speaker_encoder.modeling import SpeakerEncoder, SpeakerEncoderOutput
+
+class Stub(SpeakerEncoder):
+    def forward(self, input_values, attention_mask=None, labels=None, return_dict=None):
+        return SpeakerEncoderOutput(embeddings=input_values[:, :192] + 1.0)
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+"""
+
+MANY = (
+    STUB
+    + """
+wav, out, count = sys.argv[2], sys.argv[3], int(sys.argv[4])
+encoder = Stub(make_tiny(1, lin_neurons=192).config).eval()
+size, time = Path(wav).stat().st_size, Path(wav).stat().st_mtime_ns
+items = [
+    Item(Utterance(f"s{n // 100:04d}/u{n:06d}", f"s{n // 100:04d}", None, wav, 800, 16000),
+         f"s{n // 100:04d}/u{n:06d}.wav", size, time)
+    for n in range(count)
+]
+options = ExportOptions("ecapa", str(Path(wav).parent), output_dir=out, formats=("pt", "parquet"),
+                        show_progress=False)
+source = Source(Path(wav).parent, "folders", "folders", items)
+before = peak_mb()
+outcome = embed_corpus(options, encoder=encoder, source=source)
+print(json.dumps({"before": before, "peak": peak_mb(), "count": outcome.num_utterances}))
+"""
+)
+
+LONG = (
+    STUB
+    + """
+root, out = sys.argv[2], sys.argv[3]
+options = ExportOptions("ecapa", root, output_dir=out, show_progress=False,
+                        trim_silence=sys.argv[4])
+outcome = embed_corpus(options, encoder=make_tiny(1))
+print(json.dumps({"peak": peak_mb(), "count": outcome.num_utterances}))
+"""
+)
+
+
+def run(code: str, *arguments: object) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(FOLDER), *map(str, arguments)],
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_100_000_utterances_stay_under_1_gb(tmp_path):
+    wav = tmp_path / "corpus" / "a.wav"
+    wav.parent.mkdir()
+    soundfile.write(wav, np.sin(np.arange(800) / 9), 16000)
+    found = run(MANY, wav, tmp_path / "out", 100_000)
+    assert found["count"] == 100_000
+    assert found["peak"] < 1000, found
+
+
+@pytest.mark.slow
+def test_a_one_hour_file_is_embedded_in_bounded_memory(tmp_path):
+    peaks = {}
+    for minutes in (2, 60):
+        path = tmp_path / str(minutes) / "ann" / "a.wav"
+        path.parent.mkdir(parents=True)
+        speech = np.sin(np.arange(60 * 16000) ** 1.1 / 50).astype(np.float32) * 0.3
+        with soundfile.SoundFile(path, "w", 16000, 1) as file:
+            for _ in range(minutes):
+                file.write(speech)
+        out = tmp_path / f"out{minutes}"
+        found = run(LONG, tmp_path / str(minutes), out, "energy")
+        assert found["count"] == 1
+        peaks[minutes] = found["peak"]
+    assert peaks[60] < peaks[2] + 60, peaks
