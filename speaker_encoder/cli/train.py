@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Trains; gives the exit code."""
     from speaker_encoder.training.config import TrainConfig
-    from speaker_encoder.training.devices import check_devices
     from speaker_encoder.training.logs import log_to_terminal
 
     config = TrainConfig.from_json(arguments.config_path, arguments.override)
@@ -62,9 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if os.environ.get("RANK", "0") == "0":
         log_to_terminal()
     if not is_launched:
-        problems = check_devices(config)
-        if problems:
-            raise UserError("\n".join(problems))
+        _check(config)
     if arguments.validate_only:
         return _validate(config)
     if config.data_parallel and len(config.data_parallel) > 1 and not is_launched:
@@ -76,6 +73,24 @@ def run(arguments: argparse.Namespace) -> int:
         print(outcome.message, flush=True)
     # the launcher would take another code for a failure and end the other processes
     return outcome.exit_code if not is_launched else EXIT_DONE
+
+
+def _check(config: TrainConfig) -> None:
+    """Checks what needs torch: the devices, and the model as far as it goes without weights.
+
+    Raises:
+        UserError: with every problem.
+    """
+    from speaker_encoder.training.build import check_model
+    from speaker_encoder.training.devices import check_devices
+
+    problems = check_devices(config)
+    try:
+        check_model(config)
+    except UserError as error:
+        problems.append(f"model_name: {error}")
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _launch(config: TrainConfig, arguments: argparse.Namespace) -> int:
@@ -94,10 +109,8 @@ def _launch(config: TrainConfig, arguments: argparse.Namespace) -> int:
 
 def _validate(config: TrainConfig) -> int:
     """Prints the resolved config and what the corpora hold."""
-    from speaker_encoder.training.build import check_model
     from speaker_encoder.training.data import load_data
 
-    check_model(config)
     data = load_data(config)
     print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
     for split in (data.training, data.validation):
