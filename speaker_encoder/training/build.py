@@ -107,8 +107,7 @@ def check_model(config: TrainConfig) -> None:
 
     name = config.model_name
     if not config.pretrained:
-        with torch.device("meta"):
-            build_model(config, num_speakers=2)
+        build_model(config, num_speakers=2)
     elif name not in NAMES and not os.path.isdir(name) and not _HUB_ID.fullmatch(name):
         raise unknown_name("encoder", name, NAMES)
 

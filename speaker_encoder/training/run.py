@@ -18,7 +18,6 @@ from speaker_encoder.training.build import (
     build_augmenter,
     build_batches,
     build_model,
-    check_model,
     choose_device,
     choose_optimizer,
     schedule_maker,
@@ -78,7 +77,6 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
 
     transformers_logging.disable_progress_bar()  # of writing a model's files, within our own
     device = choose_device(config)
-    check_model(config)
     _join_processes(device)
     with contextlib.ExitStack() as stack:
         run = open_run(config, overwrite, stack)
