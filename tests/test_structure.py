@@ -1,0 +1,71 @@
+"""Imports point one way, and what is asked for first comes quickly."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / "speaker_encoder"
+GROUND = {"modeling", "losses", "corpora", "audio"}
+MIDDLE = {"training", "export", "verification", "hub", "plots"}
+
+
+def imported_folders(path: Path) -> set[str]:
+    """The folders of the package that a module imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "speaker_encoder" and len(parts) > 1:
+                found.add(parts[1])
+    return found
+
+
+def test_imports_point_from_commands_to_tools_to_the_ground():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        folder = path.relative_to(PACKAGE).parts[0]
+        imported = imported_folders(path)
+        if folder in GROUND:
+            wrong += [f"{path}: {name}" for name in imported & (MIDDLE | {"cli"})]
+        elif folder in MIDDLE:
+            wrong += [f"{path}: {name}" for name in imported & {"cli"}]
+    assert not wrong
+
+
+def test_losses_and_audio_know_no_models():
+    for folder in ("losses", "audio", "corpora"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            assert "modeling" not in imported_folders(path), path
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, speaker_encoder, speaker_encoder.cli.main, speaker_encoder.training\n"
+        "heavy = {'torch', 'transformers', 'speechbrain', 'umap', 'matplotlib', 'comet_ml', 'av'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+def test_help_comes_in_a_second_and_has_an_example():
+    for script in ("train_encoder.py", "create_speaker_emb_dataset.py"):
+        seconds = []
+        for _ in range(3):  # the least of three: the machine may be busy
+            start = time.perf_counter()
+            shown = subprocess.run(
+                [sys.executable, script, "--help"],
+                capture_output=True,
+                text=True,
+                check=True,
+                cwd=PACKAGE.parent,
+            )
+            seconds.append(time.perf_counter() - start)
+        assert "example" in shown.stdout
+        assert min(seconds) < 1.0, seconds
