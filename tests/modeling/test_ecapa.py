@@ -197,5 +197,5 @@ def test_impossible_architecture(encoder_config, message):
 
 def test_reading_the_file_of_every_loaded_module_is_harmless(make_encoder):
     make_encoder("ecapa")
-    for module in list(sys.modules.values()):
-        getattr(module, "__file__", None)
+    read = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    assert len(read) > 100  # and none of them has raised an ImportError

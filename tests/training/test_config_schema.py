@@ -65,8 +65,8 @@ def test_the_table_has_every_key():
 
 
 def test_the_resolved_config_fits(validator):
-    validator.validate(TrainConfig.from_dict(LEAST).to_dict())
-    validator.validate({**LEAST, "$schema": "./train_config.schema.json"})
+    assert validator.is_valid(TrainConfig.from_dict(LEAST).to_dict())
+    assert validator.is_valid({**LEAST, "$schema": "./train_config.schema.json"})
 
 
 def test_an_alias_beside_its_key(validator):
