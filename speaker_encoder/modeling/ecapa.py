@@ -6,7 +6,6 @@ Aggregation in TDNN Based Speaker Verification"; ``speechbrain.lobes.models.ECAP
 
 from __future__ import annotations
 
-import sys
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
@@ -176,25 +175,15 @@ def _network(encoder_config: dict[str, Any]) -> nn.Module:
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
     from speechbrain.nnet.CNN import Conv1d
 
-    _make_redirects_inert()
+    from speaker_encoder.modeling.ecapa_parts import SharedContextPooling, make_redirects_inert
+
+    make_redirects_inert()
     network = ECAPA_TDNN(**{name: encoder_config[name] for name in NETWORK_DEFAULTS})
     for module in network.modules():
         if isinstance(module, Conv1d) and module.kernel_size > 1:
             module.register_forward_pre_hook(_mirror_own_end)
+    network.asp = SharedContextPooling(network.asp)
     return network
-
-
-def _make_redirects_inert() -> None:
-    """Lets code that asks every loaded module for its file pass by SpeechBrain's old names.
-
-    SpeechBrain leaves modules in ``sys.modules`` that import optional packages as soon as any
-    attribute is read; a debugger or a test tool that reads ``__file__`` of all modules then fails.
-    """
-    from speechbrain.utils.importutils import DeprecatedModuleRedirect
-
-    for module in list(sys.modules.values()):
-        if isinstance(module, DeprecatedModuleRedirect) and "__file__" not in vars(module):
-            vars(module)["__file__"] = None
 
 
 def _mirror_own_end(convolution: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:

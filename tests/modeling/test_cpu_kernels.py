@@ -1,0 +1,98 @@
+"""The faster products give what torch's own give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from speaker_encoder.modeling.cpu_kernels import fast_cpu_inference
+
+CPU = torch.device("cpu")
+
+
+def relative_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max().clamp(1e-6))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    channels=st.sampled_from([1, 16, 64, 96]),
+    outputs=st.integers(1, 40),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+    padding=st.sampled_from([0, (0,), 2, "valid"]),
+    has_bias=st.booleans(),
+    is_transposed=st.booleans(),
+    extra=st.integers(0, 50),
+)
+def test_conv1d(
+    batch, channels, outputs, kernel, stride, dilation, padding, has_bias, is_transposed, extra
+):
+    generator = torch.Generator().manual_seed(extra)
+    length = (kernel - 1) * dilation + 1 + extra
+    if is_transposed:
+        x = torch.randn(batch, length, channels, generator=generator).transpose(1, 2)
+    else:
+        x = torch.randn(batch, channels, length, generator=generator)
+    weight = torch.randn(outputs, channels, kernel, generator=generator)
+    bias = torch.randn(outputs, generator=generator) if has_bias else None
+    options = {"stride": stride, "dilation": dilation, "padding": padding}
+    expected = functional.conv1d(x, weight, bias, **options)
+    with torch.inference_mode(), fast_cpu_inference(CPU):
+        found = functional.conv1d(x, weight, bias, **options)
+    assert found.shape == expected.shape
+    assert relative_difference(found, expected) < 2e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=0, max_size=3),
+    has_bias=st.booleans(),
+    layout=st.sampled_from(["plain", "every other", "transposed weights", "expanded"]),
+)
+def test_linear(shape, has_bias, layout):
+    x, weight = torch.randn(*shape, 33), torch.randn(7, 33)
+    if layout == "every other":
+        x, weight = torch.randn(*shape, 66)[..., ::2], torch.randn(14, 66)[::2, ::2]
+    elif layout == "transposed weights":
+        weight = torch.randn(33, 7).t()
+    elif layout == "expanded":
+        x, weight = torch.randn(33).expand(*shape, 33), torch.randn(33).expand(7, 33)
+    bias = torch.randn(7) if has_bias else None
+    with torch.no_grad(), fast_cpu_inference(CPU):
+        found = functional.linear(x, weight, bias)
+    expected = functional.linear(x, weight, bias)
+    assert found.shape == expected.shape
+    assert relative_difference(found, expected) < 2e-6
+
+
+def test_gradients_are_torch_s_own():
+    """While gradients are wanted nothing is replaced: the replacement has none."""
+    layer = torch.nn.Linear(70, 5)
+    with fast_cpu_inference(CPU):
+        layer(torch.randn(2, 70)).sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes_are_torch_s_own(dtype):
+    x, weight = torch.randn(1, 64, 9, dtype=dtype), torch.randn(4, 64, 1, dtype=dtype)
+    with torch.inference_mode(), fast_cpu_inference(CPU):
+        assert torch.equal(functional.conv1d(x, weight), functional.conv1d(x, weight))
+        assert functional.conv1d(x, weight).dtype == dtype
+
+
+def test_autocast_still_casts():
+    x, weight = torch.randn(2, 64), torch.randn(4, 64)
+    with torch.inference_mode(), fast_cpu_inference(CPU), torch.autocast("cpu", torch.bfloat16):
+        assert functional.linear(x, weight).dtype == torch.bfloat16
+
+
+def test_too_short_an_input_is_torch_s_own_error():
+    with torch.inference_mode(), fast_cpu_inference(CPU), pytest.raises(RuntimeError, match="size"):
+        functional.conv1d(torch.randn(1, 64, 3), torch.randn(2, 64, 5))
