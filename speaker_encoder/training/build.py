@@ -175,6 +175,7 @@ def build_batches(
         sampler.batch_size,
         cast(ShortUtterances, config.short_utterances),
         seed,
+        config.trim_silence,
     )
     return dataset, sampler
 

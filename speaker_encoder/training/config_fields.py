@@ -149,6 +149,12 @@ class DataKeys:
         "repeat",
         "Utterances shorter than the crop are repeated, or centred between zeros.",
     )
+    trim_silence: str = key(
+        choice("off", "energy", "vad"),
+        "off",
+        "Take crops, and validate, from what trimming leaves, as the exporter's --trim_silence; "
+        "every file is then decoded whole once.",
+    )
     few_utterances: str = key(
         choice("repeat", "drop", "error"),
         "repeat",

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from speaker_encoder.audio import AudioError, AudioInfo, fit_to_length, read_audio
+from speaker_encoder.audio import AudioError, fit_to_length
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.training.sampler import ExampleKey
+from speaker_encoder.training.speech import SpeechReader
 
 if TYPE_CHECKING:
     from speaker_encoder.audio.augment import Augmenter
@@ -52,6 +53,7 @@ class CropDataset(Dataset[Crop]):
         batch_size: examples per batch over all processes; positions count through them.
         short_utterances: "repeat" or "zero_pad", for utterances shorter than the crop.
         seed: of the run.
+        trim_silence: "off", "energy" or "vad": crops are taken from what trimming leaves.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class CropDataset(Dataset[Crop]):
         batch_size: int,
         short_utterances: ShortUtterances,
         seed: int,
+        trim_silence: str = "off",
     ) -> None:
         self._utterances = utterances
         self._speakers = speakers
         self._labels = {name: label for label, name in enumerate(speakers)}
+        self._reader = SpeechReader(utterances, sampling_rate, trim_silence)
         self._sampling_rate = sampling_rate
         self._window_seconds = window_seconds
         self._batch_size = batch_size
@@ -112,15 +116,11 @@ class CropDataset(Dataset[Crop]):
 
     def _read(self, index: int, num_samples: int, fraction: float) -> np.ndarray:
         """Decodes the crop at `fraction` of the room for it; silence is an error."""
-        utterance = self._utterances[index]
-        available = int(utterance.num_samples * self._sampling_rate / utterance.sampling_rate)
+        available = self._reader.num_samples(index)
         start = int(fraction * (max(available - num_samples, 0) + 1))
-        info = AudioInfo(utterance.num_samples, utterance.sampling_rate, 1)
-        waveform = read_audio(
-            utterance.path, self._sampling_rate, start=start, num_samples=num_samples, info=info
-        )
+        waveform = self._reader.read(index, start, num_samples)
         if is_silent(waveform):
-            raise AudioError(utterance.path, "digital silence")
+            raise AudioError(self._utterances[index].path, "digital silence")
         return fit_to_length(waveform, num_samples, self._short_utterances)
 
 

@@ -25,7 +25,7 @@ _MODEL_KEYS = (
 )
 _VALIDATION_KEYS = (
     *("val_data_root", "val_list", "val_trials", "layout", "multi_rec_session"),
-    *("min_utterance_seconds", "val_max_seconds", "val_max_trials"),
+    *("min_utterance_seconds", "val_max_seconds", "val_max_trials", "trim_silence"),
 )
 _FIXED_ARGUMENTS = ("optim", "lr_scheduler_type")
 _LENGTH_KEYS = ("max_steps", "num_epochs")

@@ -156,6 +156,7 @@ def _build_validator(config: TrainConfig, data: RunData, sampling_rate: int) -> 
         config.val_max_seconds,
         config.bootstrap_samples,
         config.seed,
+        config.trim_silence,
     )
 
 

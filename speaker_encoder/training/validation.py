@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from speaker_encoder.audio import AudioError, read_audio
+from speaker_encoder.audio import AudioError
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.dataset import CollateCrops, CropDataset, is_silent
 from speaker_encoder.training.distributed import gather_rows, num_processes, process_rank
 from speaker_encoder.training.sampler import SpeakerBatchSampler
+from speaker_encoder.training.speech import SpeechReader
 from speaker_encoder.verification import (
     Trials,
     VerificationResult,
@@ -58,6 +59,7 @@ class Validator:
         max_seconds: longer utterances are cut to their middle in trials.
         num_bootstrap: resamples for intervals.
         seed: of the bootstrap.
+        trim_silence: as of the crops.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Validator:
         max_seconds: float,
         num_bootstrap: int,
         seed: int,
+        trim_silence: str = "off",
     ) -> None:
         self.utterances = utterances
         self.trials = trials
@@ -79,6 +82,7 @@ class Validator:
         self._max_seconds = max_seconds
         self._num_bootstrap = num_bootstrap
         self._seed = seed
+        self._trim_silence = trim_silence
         self.speaker_ids = [utterance.speaker_id for utterance in utterances]
 
     def __call__(self, model: SpeakerEncoder, loss: nn.Module, *, draw_every: int) -> Validation:
@@ -128,9 +132,10 @@ class Validator:
         )
         places = by_length[process_rank() :: num_processes()]
         rows = [torch.zeros((0, model.embedding_dim))]
+        reader = SpeechReader(self.utterances, model.sampling_rate, self._trim_silence)
         for chunk in self._chunks(places):
             waveforms = [
-                self._middle(self.utterances[place], model.sampling_rate, model.min_num_samples)
+                self._middle(reader, place, model.sampling_rate, model.min_num_samples)
                 for place in chunk
             ]
             rows.append(model.encode(waveforms, show_progress=False, allow_untrained_head=True))
@@ -149,17 +154,19 @@ class Validator:
         if chunk:
             yield chunk
 
-    def _middle(self, utterance: Utterance, sampling_rate: int, least: int) -> np.ndarray:
+    def _middle(
+        self, reader: SpeechReader, place: int, sampling_rate: int, least: int
+    ) -> np.ndarray:
         """Reads an utterance, or its middle when it is longer than the limit.
 
         Raises:
             UserError: it cannot be read, has less than `least` samples, or is silent.
         """
-        total = int(utterance.num_samples * sampling_rate / utterance.sampling_rate)
+        utterance = self.utterances[place]
         limit = round(self._max_seconds * sampling_rate)
-        start = max(0, (total - limit) // 2)
         try:
-            waveform = read_audio(utterance.path, sampling_rate, start=start, num_samples=limit)
+            start = max(0, (reader.num_samples(place) - limit) // 2)
+            waveform = reader.read(place, start, limit)
             if len(waveform) < least:
                 raise AudioError(
                     utterance.path,

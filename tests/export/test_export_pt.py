@@ -189,3 +189,21 @@ def test_the_number_of_threads_changes_no_bit(libritts, tmp_path, export, embedd
     finally:
         torch.set_num_threads(num_threads)
     assert embeddings_of(tmp_path / "1") == embeddings_of(tmp_path / "3")
+
+
+def test_a_hub_id_as_the_checkpoint(vctk, export, encoder_dir, embeddings_of, monkeypatch):
+    """From the Hub's own cache, as it is after a download, without a network."""
+    import huggingface_hub
+
+    cache = vctk.parent / "hub"
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repository = cache / "models--someone--encoder"
+    shutil.copytree(encoder_dir, repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    export(vctk, output_dir=str(vctk.parent / "hub_id"), checkpoint="someone/encoder")
+    export(vctk, output_dir=str(vctk.parent / "folder"))
+    found = embeddings_of(vctk.parent / "hub_id")
+    assert len(found) == 44 and found == embeddings_of(vctk.parent / "folder")

@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speaker_encoder.audio.trim import trim_silence
 from speaker_encoder.corpora import scan
 from speaker_encoder.training.dataset import CollateCrops, CropDataset
 from speaker_encoder.training.sampler import ExampleKey, SpeakerBatchSampler, group_by_speaker
+from speaker_encoder.training.speech import SpeechReader
 
 RATE = 16000
 
@@ -111,3 +113,52 @@ def test_workers_and_their_number_do_not_change_a_batch(data_dir):
 
     for first, second in zip(batches(0), batches(2), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def bursts(levels, seconds=1.0):
+    """Noise bursts with pauses of a second around them."""
+    generator = np.random.default_rng(0)
+    pause = np.zeros(RATE)
+    parts = [pause]
+    for level in levels:
+        parts += [level * generator.uniform(-1, 1, int(seconds * RATE)), pause]
+    return np.concatenate(parts).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", ["energy", "vad"])
+def test_crops_are_taken_from_what_the_exporter_s_trimming_leaves(tmp_path, method):
+    write(tmp_path / "a" / "0.wav", bursts([0.3, 0.5]), subtype="FLOAT")
+    whole, _ = soundfile.read(tmp_path / "a" / "0.wav", dtype="float32")
+    trimmed = trim_silence(whole, RATE, method)
+    assert len(trimmed) < len(whole) - RATE
+    utterances = scan(tmp_path, "folders", use_cache=False).utterances
+    reader = SpeechReader(utterances, RATE, method)
+    assert reader.num_samples(0) == len(trimmed)
+    for start, num_samples in ((0, len(trimmed)), (100, 500), (RATE - 50, RATE), (len(trimmed), 9)):
+        expected = trimmed[start : start + num_samples]
+        np.testing.assert_array_equal(reader.read(0, start, num_samples), expected)
+    dataset = CropDataset(utterances, {"a": [0]}, RATE, (0.5, 0.5), 2, "repeat", 0, method)
+    for position in range(20):
+        crop = dataset[ExampleKey(0, position)].waveform
+        places = np.lib.stride_tricks.sliding_window_view(trimmed, len(crop))
+        assert (places[:, :40] == crop[:40]).all(axis=1).any()
+
+
+@pytest.mark.parametrize("method", ["energy", "vad"])
+def test_a_long_recording_is_trimmed_piece_by_piece(tmp_path, method):
+    write(tmp_path / "a" / "0.wav", np.tile(bursts([0.3], 2.0), 20))
+    utterances = scan(tmp_path, "folders", use_cache=False).utterances
+    reader = SpeechReader(utterances, RATE, method)
+    seconds = reader.num_samples(0) / RATE
+    assert (seconds > 77) if method == "energy" else (40 <= seconds < 46)
+    assert len(reader.read(0, 0, reader.num_samples(0))) == reader.num_samples(0)
+
+
+def test_nothing_but_silence_is_named(tmp_path):
+    write(tmp_path / "a" / "0.wav", np.full(RATE, 1e-4))
+    write(tmp_path / "a" / "1.wav", bursts([0.5]))
+    utterances = scan(tmp_path, "folders", use_cache=False).utterances
+    dataset = CropDataset(utterances, {"a": [0, 1]}, RATE, (0.5, 0.5), 2, "repeat", 0, "energy")
+    crop = dataset[ExampleKey(0, 0)]
+    assert crop.utterance == 1
+    assert [reason for _, reason in crop.problems] == ["only silence"]
