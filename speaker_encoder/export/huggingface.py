@@ -16,7 +16,7 @@ from speaker_encoder.corpora import Utterance
 from speaker_encoder.errors import UserError
 from speaker_encoder.export.names import parts_of, safe_name, safe_path
 from speaker_encoder.export.options import ExportOptions
-from speaker_encoder.export.source import FailedFile, Item, Source
+from speaker_encoder.export.source import FailedFile, Item, Source, parquet_files
 
 SPEAKER_COLUMNS = ("speaker_id", "speaker", "spk_id", "client_id", "speaker_name")
 ID_COLUMNS = ("utterance_id", "id", "file", "path", "segment_id")
@@ -56,7 +56,7 @@ class HuggingFaceSource(Source):
 
 
 def open_huggingface(options: ExportOptions) -> HuggingFaceSource:
-    """Finds the utterances of a dataset that ``save_to_disk`` wrote.
+    """Finds the utterances of a dataset that ``save_to_disk`` wrote, or of parquet files.
 
     Raises:
         UserError: there is none, it lacks a column, or no output folder is given.
@@ -103,12 +103,13 @@ def _open_table(folder: str) -> tuple[Any, str, str, str | None]:
     """The dataset with its audio not decoded, and the names of its columns."""
     import datasets
 
+    tables = [str(path) for path in parquet_files(Path(folder))]
     try:
-        rows = datasets.load_from_disk(folder)
-    except (OSError, ValueError, KeyError) as error:
+        rows = datasets.Dataset.from_parquet(tables) if tables else datasets.load_from_disk(folder)
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetGenerationError) as error:
         raise UserError(
             f"{folder} is no Hugging Face dataset on disk: {error}. Wanted a folder that "
-            "Dataset.save_to_disk wrote."
+            "Dataset.save_to_disk wrote, or one with parquet files."
         ) from error
     if isinstance(rows, datasets.DatasetDict):
         names = list(rows)

@@ -125,11 +125,30 @@ def _layout(options: ExportOptions) -> str:
                  "voxceleb": "VoxCeleb", "cmu_arctic": "CMU_ARCTIC"}  # fmt: skip
     if wanted not in names:
         check_choice("--dataset_name", options.dataset_name, [published.get(n, n) for n in names])
-    if wanted == "auto" and any(
-        (Path(options.dataset_dir) / name).is_file() for name in _DATASET_FILES
-    ):
-        return HUGGINGFACE
+    if wanted == "auto":
+        folder = Path(options.dataset_dir)
+        if any((folder / name).is_file() for name in _DATASET_FILES) or _holds_audio(folder):
+            return HUGGINGFACE
     return wanted
+
+
+def _holds_audio(folder: Path) -> bool:
+    """Are there tables with audio in them, not only with what is said about files beside them."""
+    tables = parquet_files(folder)
+    if not tables:
+        return False
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return "audio" in parquet.read_schema(tables[0]).names
+    except (OSError, pyarrow.ArrowException):
+        return False
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The tables of a dataset as it lies on the Hub, in the folder itself or in its ``data``."""
+    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
 
 
 def _add_items(source: Source, utterances: Sequence[Utterance]) -> None:

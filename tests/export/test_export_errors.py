@@ -191,3 +191,31 @@ def test_help_is_quick_and_has_an_example(capsys):
         main_of("embed", ["--help"])
     assert stop.value.code == 0
     assert "speaker-encoder embed --model_name ecapa --dataset_name VCTK" in capsys.readouterr().out
+
+
+def test_a_huggingface_dataset_of_parquet_files(tmp_path, data_dir, export, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    wavs = sorted((data_dir / "libritts").rglob("*.wav"))[:3]
+    rows = {
+        "audio": [{"bytes": wav.read_bytes(), "path": wav.name} for wav in wavs],
+        "speaker": ["x", "x", "y"],
+    }
+    table = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio(decode=False))
+    folder, out = tmp_path / "dataset", tmp_path / "out"
+    for number in range(2):
+        table.shard(2, number).to_parquet(folder / "data" / f"train-{number:05d}-of-00002.parquet")
+    outcome = export(folder, output_dir=str(out))
+    assert (outcome.num_utterances, outcome.num_speakers) == (3, 2)
+    direct = tmp_path / "direct" / "s" / wavs[0].name
+    direct.parent.mkdir(parents=True)
+    shutil.copy(wavs[0], direct)
+    export(tmp_path / "direct")
+    assert torch.equal(
+        torch.load(out / "x" / f"{wavs[0].stem}.ecapa_embedding", weights_only=True),
+        torch.load(direct.with_suffix(".ecapa_embedding"), weights_only=True),
+    )
+    (folder / "data" / "train-00000-of-00002.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match="no Hugging Face dataset on disk"):
+        export(folder, output_dir=str(out), dataset_name="huggingface")
