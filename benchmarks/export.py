@@ -2,7 +2,8 @@
 
 The plain loop is what users write today: soundfile, SpeechBrain's `EncoderClassifier.encode_batch`
 or transformers' `WavLMForXVector`, one file at a time, `torch.save` beside it. Both sides write the
-same files; loading of the models is not timed. Prints ratios of one run; the rounds alternate.
+same files; loading of the models is not timed. Each side runs in a process of its own, in turns;
+prints ratios of one run.
 
     python benchmarks/export.py --data_dir ../data --num_utterances 40
 """
@@ -14,6 +15,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +30,8 @@ from speaker_encoder import SpeakerEncoder
 from speaker_encoder.export import ExportOptions, embed_corpus
 
 RATE = 16000
+SIDES = ("plain", "one thread", "ours")
+RESULT = "result: "
 Embed = Callable[[torch.Tensor], torch.Tensor]
 HYPERPARAMS = """\
 n_mels: 80
@@ -74,9 +79,8 @@ def make_corpus(data_dir: Path, root: Path, num_utterances: int, longest: float)
     return float(lengths.sum())
 
 
-def speechbrain_loop(folder: Path, device: str) -> Embed:
-    """SpeechBrain's own classifier, with random weights of the published size."""
-    from speechbrain.inference.classifiers import EncoderClassifier
+def make_speechbrain(folder: Path) -> None:
+    """Writes a SpeechBrain folder with random weights of the published size."""
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
     torch.manual_seed(0)
@@ -87,18 +91,30 @@ def speechbrain_loop(folder: Path, device: str) -> Embed:
     folder.mkdir()
     torch.save(network.state_dict(), folder / "embedding_model.ckpt")
     (folder / "hyperparams.yaml").write_text(HYPERPARAMS.format(folder=folder))
+
+
+def load_speechbrain(folder: Path, device: str) -> Embed:
+    """SpeechBrain's own classifier."""
+    from speechbrain.inference.classifiers import EncoderClassifier
+
     classifier = EncoderClassifier.from_hparams(
         source=str(folder), savedir=str(folder / "saved"), run_opts={"device": device}
     )
     return lambda waveform: classifier.encode_batch(waveform).squeeze(1)
 
 
-def transformers_loop(folder: Path, device: str) -> Embed:
-    """transformers' own model, with random weights of the size of wavlm-base-plus-sv."""
+def make_transformers(folder: Path) -> None:
+    """Writes a model of transformers with random weights of the size of wavlm-base-plus-sv."""
     from transformers import WavLMConfig, WavLMForXVector
 
     torch.manual_seed(0)
     WavLMForXVector(WavLMConfig()).save_pretrained(folder)
+
+
+def load_transformers(folder: Path, device: str) -> Embed:
+    """transformers' own model."""
+    from transformers import WavLMForXVector
+
     model = WavLMForXVector.from_pretrained(folder).eval().to(device)
     return lambda waveform: model(waveform.to(device)).embeddings
 
@@ -128,28 +144,50 @@ def ours(root: Path, encoder: SpeakerEncoder, kind: str, device: str) -> tuple[f
     return seconds, json.loads(outcome.report_path.read_text())["this_run"]
 
 
-def measure(kind: str, root: Path, arguments: argparse.Namespace) -> None:
-    """Prints the line of one family."""
-    make = {"ecapa": speechbrain_loop, "wavlm": transformers_loop}[kind]
-    folder = root.parent / kind
-    embed = make(folder, arguments.device)
-    encoder = SpeakerEncoder.from_pretrained(folder)
+def run_side(arguments: argparse.Namespace) -> None:
+    """Times one side in this process, which does nothing else, and prints it as JSON."""
+    kind, root = arguments.kinds[0], arguments.root
     warm = torch.zeros(1, RATE)
-    with torch.inference_mode():
-        embed(warm)
-        encoder.to(arguments.device)(warm.to(arguments.device))
-    times: dict[str, list[float]] = {"plain": [], "one thread": [], "ours": []}
-    num_threads = torch.get_num_threads()
-    for _ in range(arguments.rounds):
-        times["plain"].append(plain(root, embed, kind))
-        torch.set_num_threads(1)
-        times["one thread"].append(plain(root, embed, kind))
-        torch.set_num_threads(num_threads)
+    folder = root.parent / kind
+    figures: dict = {}
+    if arguments.side == "ours":
+        encoder = SpeakerEncoder.from_pretrained(folder).to(arguments.device).eval()
+        with torch.inference_mode():
+            encoder(warm.to(arguments.device))
         seconds, figures = ours(root, encoder, kind, arguments.device)
-        times["ours"].append(seconds)
-    first = next(iter(sorted(root.rglob(f"*.{kind}"))))
-    mine = torch.load(first.with_suffix(f".bench-{kind}_embedding"), weights_only=True)
-    difference = float((torch.load(first, weights_only=True) - mine).abs().max())
+    else:
+        if arguments.side == "one thread":
+            torch.set_num_threads(1)
+        load = {"ecapa": load_speechbrain, "wavlm": load_transformers}[kind]
+        embed = load(folder, arguments.device)
+        with torch.inference_mode():
+            embed(warm)
+        seconds = plain(root, embed, kind)
+    print(RESULT + json.dumps({"seconds": seconds, "figures": figures}))
+
+
+def measure(kind: str, root: Path, arguments: argparse.Namespace) -> None:
+    """Prints the line of one family; each side runs in a process of its own, turn by turn."""
+    make = {"ecapa": make_speechbrain, "wavlm": make_transformers}[kind]
+    make(root.parent / kind)
+    times: dict[str, list[float]] = {side: [] for side in SIDES}
+    figures: dict = {}
+    for _ in range(arguments.rounds):
+        for side, seconds in times.items():
+            command = [
+                *(sys.executable, __file__, "--data_dir", str(arguments.data_dir)),
+                *("--side", side, "--root", str(root), "--kinds", kind),
+                *("--device", arguments.device),
+            ]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            result = json.loads(output.rpartition(RESULT)[2])
+            seconds.append(result["seconds"])
+            figures = result["figures"] or figures
+    files = sorted(root.rglob(f"*.{kind}"))
+    difference = max(
+        float((read(path) - read(path.with_suffix(f".bench-{kind}_embedding"))).abs().max())
+        for path in files
+    )
     medians = {name: statistics.median(values) for name, values in times.items()}
     print(
         f"{kind}: {medians['plain'] / medians['ours']:.2f} times the plain loop "
@@ -157,8 +195,14 @@ def measure(kind: str, root: Path, arguments: argparse.Namespace) -> None:
         f"{medians['one thread'] / medians['ours']:.2f} times it on one thread "
         f"({medians['one thread']:.1f} s); outside the forward pass "
         f"{100 * figures['share_outside_forward']:.1f} %, padding "
-        f"{100 * figures['padding_share']:.1f} %, largest difference {difference:.1e}"
+        f"{100 * figures['padding_share']:.1f} %, largest difference {difference:.1e}",
+        flush=True,
     )
+
+
+def read(path: Path) -> torch.Tensor:
+    """Gives the embedding in a file."""
+    return torch.load(path, weights_only=True)[0]
 
 
 def main() -> None:
@@ -170,7 +214,12 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=15.0, help="seconds")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=["ecapa", "wavlm"])
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.side:
+        run_side(arguments)
+        return
     name = torch.cuda.get_device_name() if arguments.device != "cpu" else "CPU"
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["SPEAKER_ENCODER_CACHE"] = f"{temporary}/cache"

@@ -81,6 +81,10 @@ def embed_corpus(
     )
     if device.type == "cuda" and device.index is None and processes.count > 1:
         device = type(device)("cuda", processes.local_rank)
+    if device.type == "cpu":
+        from speaker_encoder.modeling.cpu_kernels import keep_freed_memory
+
+        keep_freed_memory()
     torch_module: Any = encoder
     torch_module.to(device)
     export = _Export(options, source, targets, encoder, provenance, processes)
