@@ -44,7 +44,7 @@ items = [
          f"s{n // 100:04d}/u{n:06d}.wav", size, time)
     for n in range(count)
 ]
-options = ExportOptions("ecapa", str(Path(wav).parent), output_dir=out, formats=("pt", "parquet"),
+options = ExportOptions("ecapa", str(Path(wav).parent), output_dir=out, formats=("pt", "parquet", "coqui"),
                         show_progress=False)
 source = Source(Path(wav).parent, "folders", "folders", items)
 before = peak_mb()

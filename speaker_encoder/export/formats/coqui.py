@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speaker_encoder.export.formats.format import EmbeddingTable, TableFormat
+from speaker_encoder.export.streamed_pickle import save_dict
 
 
 class Coqui(TableFormat):
@@ -18,13 +19,11 @@ class Coqui(TableFormat):
 
     def write(self, table: EmbeddingTable, folder: Path, final_folder: Path) -> None:
         """Writes the file."""
-        import torch
-
-        mapping = {
-            f"{table.corpus_label}#{row.utterance_id}": {
-                "name": row.speaker_id,
-                "embedding": vector.tolist(),
-            }
+        pairs = (
+            (
+                f"{table.corpus_label}#{row.utterance_id}",
+                {"name": row.speaker_id, "embedding": vector.tolist()},
+            )
             for row, vector in zip(table.rows, table.vectors(), strict=True)
-        }
-        torch.save(mapping, folder / "speakers.pth")
+        )
+        save_dict(pairs, folder / "speakers.pth")

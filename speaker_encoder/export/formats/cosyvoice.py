@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speaker_encoder.export.formats.format import EmbeddingTable, TableFormat
+from speaker_encoder.export.streamed_pickle import save_dict
 
 
 class CosyVoice(TableFormat):
@@ -14,12 +15,8 @@ class CosyVoice(TableFormat):
 
     def write(self, table: EmbeddingTable, folder: Path, final_folder: Path) -> None:
         """Writes the two files; an utterance's key is its file name where all of these differ."""
-        import torch
-
-        utterances = {
-            key: vector.tolist()
-            for key, vector in zip(table.short_ids, table.vectors(), strict=True)
-        }
-        torch.save(utterances, folder / "utt2embedding.pt")
-        speakers = {speaker: vector.tolist() for speaker, vector in table.speakers.items()}
-        torch.save(speakers, folder / "spk2embedding.pt")
+        vectors = zip(table.short_ids, table.vectors(), strict=True)
+        pairs = ((key, vector.tolist()) for key, vector in vectors)
+        save_dict(pairs, folder / "utt2embedding.pt")
+        means = ((speaker, vector.tolist()) for speaker, vector in table.speakers.items())
+        save_dict(means, folder / "spk2embedding.pt")
