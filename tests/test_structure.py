@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "speaker_encoder"
 GROUND = {"modeling", "losses", "corpora", "audio"}
-MIDDLE = {"training", "export", "verification", "hub", "plots"}
+MIDDLE = {"training", "export", "verification", "hub", "plots", "doctor"}
 
 
 def imported_folders(path: Path) -> set[str]:

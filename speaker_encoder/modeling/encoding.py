@@ -157,6 +157,15 @@ def encode_batch(model: SpeakerEncoder, waveforms: Sequence[np.ndarray]) -> torc
     Returns:
         (B, D) float32 CPU embeddings, rows L2-normalised.
     """
+    return normalize(forward_batch(model, waveforms), dim=-1).cpu()
+
+
+def forward_batch(model: SpeakerEncoder, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+    """The same as the model gives it.
+
+    Returns:
+        (B, D) float32 embeddings on the model's device, not normalised.
+    """
     longest = max(len(waveform) for waveform in waveforms)
     input_values = torch.zeros(len(waveforms), longest)
     attention_mask = torch.zeros(len(waveforms), longest, dtype=torch.bool)
@@ -165,7 +174,7 @@ def encode_batch(model: SpeakerEncoder, waveforms: Sequence[np.ndarray]) -> torc
         attention_mask[row, : len(waveform)] = True
     with fast_cpu_inference(model.device):
         output: Any = model(input_values.to(model.device), attention_mask.to(model.device))
-    return normalize(output.embeddings.float(), dim=-1).cpu()
+    return output.embeddings.float()
 
 
 def _as_items(inputs: EncoderInput | Sequence[EncoderInput]) -> list[EncoderInput]:

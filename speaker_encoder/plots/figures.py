@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -26,6 +27,11 @@ PALETTE = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h", "d")
 DPI = 120
 MAX_NAME_LENGTH = 18
+METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Creator": None, "Date": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 WORLD_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -70,6 +76,18 @@ def speaker_style(number: int) -> Style:
     )
 
 
+def printable(text: str) -> str:
+    r"""A text without lone surrogates: a file name that is no valid text shows \udce9 instead.
+
+    Args:
+        text: any text.
+
+    Returns:
+        What UTF-8 can hold.
+    """
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 def short_name(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
     """A name with its middle left out when it is long, on one line.
 
@@ -80,7 +98,7 @@ def short_name(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
     Returns:
         The start and the end of the name.
     """
-    name = " ".join(name.split()) or "(no name)"
+    name = " ".join(printable(name).split()) or "(no name)"
     if len(name) <= max_length:
         return name
     head = (max_length - 1) // 2
@@ -113,7 +131,7 @@ def set_plain(text: "Text", content: str) -> None:
         content: what to show.
     """
     text.set_parse_math(False)
-    text.set_text(content)
+    text.set_text(printable(content))
     if not content.isascii():
         text.set_fontfamily(font_families())
 
@@ -125,6 +143,14 @@ def font_families() -> list[str]:
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return ["DejaVu Sans", *(name for name in WORLD_FONTS if name in installed)]
+
+
+@contextmanager
+def quiet_fonts() -> Iterator[None]:
+    """No warning for a script that no installed font has: it is shown as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -155,18 +181,36 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str]) -> Path:
     Returns:
         The path.
     """
+    from matplotlib import rc_context
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         kind = path.suffix.lstrip(".") or "png"
-        # No version inside: the same data give the same file.
-        metadata = {"Software": None} if kind == "png" else None
-        with warnings.catch_warnings():
-            # A script that no installed font has is shown as boxes.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # No version and no date inside: the same data give the same file.
+        metadata = METADATA.get(kind)
+        with quiet_fonts(), rc_context({"svg.hashsalt": "speaker-encoder"}):
             figure.savefig(partial, format=kind, metadata=metadata)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def save_png_and_svg(figure: "Figure", path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Writes a figure as PNG and as SVG, side by side.
+
+    Args:
+        figure: the figure.
+        path: of the picture; a suffix .png or .svg is replaced by each of the two.
+
+    Returns:
+        (png_path, svg_path).
+    """
+    path = Path(path)
+    stem = path.stem if path.suffix.lower() in (".png", ".svg") else path.name
+    return (
+        save_figure(figure, path.with_name(f"{stem}.png")),
+        save_figure(figure, path.with_name(f"{stem}.svg")),
+    )

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.verification.metrics import SortedScores, crossing_rate, least_cost
 from speaker_encoder.verification.trials import Trials
 
 CONFIDENCE = 0.95
@@ -21,9 +20,13 @@ MAX_TRIES = 20
 """Draws of speakers made for each one wanted, before giving up."""
 
 
+class TooFewSpeakersError(UserError):
+    """Drawing speakers gives target and nontarget trials too rarely."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpeakerBootstrap:
-    """Weights of labelled trials for seeded draws of speakers.
+    """The speakers of labelled trials, and seeded draws of them.
 
     Attributes:
         enrolment_speaker: (N,) number of the enrolment utterance's speaker.
@@ -61,73 +64,72 @@ class SpeakerBootstrap:
         enrolment_speaker, test_speaker = numbers[inverse.reshape(pairs.shape)]
         return cls(enrolment_speaker, test_speaker, trials.labels, len(names))
 
-    def draws(self, num_bootstrap: int, seed: int) -> Iterator[NDArray[np.float64]]:
-        """Trial weights of each draw; draws without a target or a nontarget are drawn again.
+    def copies(
+        self, num_bootstrap: int, seed: int, block_size: int = 1
+    ) -> Iterator[NDArray[np.float32]]:
+        """How often each speaker is drawn; draws without a target or a nontarget are drawn again.
 
         Args:
             num_bootstrap: number of draws, at least 1.
-            seed: of the draws.
+            seed: of the draws; they do not depend on `block_size`.
+            block_size: the most draws to give at once.
 
         Yields:
-            (N,) whole numbers, in the order of the trials.
+            (num_speakers + 1, K) whole numbers, a column for each draw, K at most `block_size`.
+            The last row is 1: the weight of a trial is the product of two rows, that of its
+            enrolment speaker and `partner`.
 
         Raises:
-            UserError: `num_bootstrap` below 1, or speakers so few that (almost) no draw has both
-                kinds of trials.
+            UserError: `num_bootstrap` below 1.
+            TooFewSpeakersError: speakers so few that (almost) no draw has both kinds of trials.
         """
         if num_bootstrap < 1:
             raise UserError(f"num_bootstrap must be at least 1, found {num_bootstrap}.")
         rng = np.random.default_rng(seed)
-        same_speaker = self.enrolment_speaker == self.test_speaker
         probabilities = np.full(self.num_speakers, 1.0 / self.num_speakers)
-        num_made = 0
-        for _ in range(num_bootstrap * MAX_TRIES):
-            times_drawn = rng.multinomial(self.num_speakers, probabilities).astype(np.float64)
-            weights = times_drawn[self.enrolment_speaker]
-            np.multiply(weights, times_drawn[self.test_speaker], out=weights, where=~same_speaker)
-            target_weight = weights[self.is_target].sum()
-            if target_weight in (0.0, weights.sum()):
-                continue
-            yield weights
-            num_made += 1
-            if num_made == num_bootstrap:
-                return
-        raise UserError(
-            f"A confidence interval needs more than {self.num_speakers} speakers in the trials: "
-            "drawing speakers gave target and nontarget trials too rarely."
-        )
+        pairs_of_class = [self._pairs(self.is_target), self._pairs(~self.is_target)]
+        num_left, num_tries = num_bootstrap, num_bootstrap * MAX_TRIES
+        while num_left and num_tries:
+            size = min(block_size, num_tries)
+            drawn = rng.multinomial(self.num_speakers, probabilities, size=size).T
+            copies = np.ones((self.num_speakers + 1, size), dtype=np.float32)
+            copies[:-1] = drawn
+            has_both = np.logical_and(*(_any_drawn(copies, *pairs) for pairs in pairs_of_class))
+            block = copies[:, has_both][:, :num_left]
+            num_left -= block.shape[1]
+            num_tries -= size
+            if block.shape[1]:
+                yield np.ascontiguousarray(block)
+        if num_left:
+            raise TooFewSpeakersError(
+                f"A confidence interval needs more than {self.num_speakers} speakers in the "
+                "trials: drawing speakers gave target and nontarget trials too rarely."
+            )
+
+    @property
+    def partner(self) -> NDArray[np.int64]:
+        """(N,) the row of `copies` to multiply with: of the test speaker, or the last row (1)."""
+        is_same = self.enrolment_speaker == self.test_speaker
+        return np.where(is_same, self.num_speakers, self.test_speaker)
+
+    def _pairs(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The distinct rows of `copies` that the chosen trials multiply."""
+        width = self.num_speakers + 1
+        keys = np.unique(self.enrolment_speaker[chosen] * width + self.partner[chosen])
+        return keys // width, keys % width
 
 
-def error_rate_draws(
-    scores: Sequence[SortedScores],
-    bootstrap: SpeakerBootstrap,
-    *,
-    p_target: float,
-    num_bootstrap: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """EER and minDCF of several systems on the same draws of speakers.
-
-    Args:
-        scores: sorted scores of S systems on the same trials.
-        bootstrap: of those trials.
-        p_target: prior probability of a target trial.
-        num_bootstrap: number of draws.
-        seed: of the draws.
-
-    Returns:
-        (num_bootstrap, S, 2): the equal error rate, and the minimum detection cost.
-
-    Raises:
-        UserError: as `SpeakerBootstrap.draws`.
-    """
-    figures = np.empty((num_bootstrap, len(scores), 2))
-    for draw, weights in enumerate(bootstrap.draws(num_bootstrap, seed)):
-        for system, sorted_scores in enumerate(scores):
-            false_accept_rate, miss_rate = sorted_scores.error_rates(weights)
-            figures[draw, system, 0] = crossing_rate(false_accept_rate, miss_rate)
-            figures[draw, system, 1] = least_cost(false_accept_rate, miss_rate, p_target)
-    return figures
+def _any_drawn(
+    copies: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """(K,) whether a draw has any of the pairs."""
+    found = np.zeros(copies.shape[1], dtype=np.bool_)
+    for start in range(0, len(first), 4096):  # the first few pairs decide nearly always
+        chunk = slice(start, start + 4096)
+        found |= ((copies[first[chunk]] > 0) & (copies[second[chunk]] > 0)).any(axis=0)
+        if found.all():
+            break
+    return found
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.verification.bootstrap import SpeakerBootstrap, error_rate_draws, interval
+from speaker_encoder.verification.bootstrap import SpeakerBootstrap, interval
 from speaker_encoder.verification.metrics import (
-    SortedScores,
-    crossing_rate,
     equal_error_rate,
-    least_cost,
+    min_dcf,
     to_numpy,
 )
+from speaker_encoder.verification.resampled import ResampledScores, draw_figures
+from speaker_encoder.verification.speakers import speakers_of_targets
 from speaker_encoder.verification.trials import Trials, score_trials
 
 P_TARGET = 0.01
@@ -92,18 +92,15 @@ def evaluate(
     """
     bootstrap = SpeakerBootstrap.from_trials(trials, speaker_ids)
     scores = score_trials(embeddings, trials)
-    sorted_scores = SortedScores.from_trials(scores, bootstrap.is_target)
     eer, threshold = equal_error_rate(scores, bootstrap.is_target)
-    _, least = _figures(sorted_scores, p_target)
-    draws = error_rate_draws(
-        [sorted_scores], bootstrap, p_target=p_target, num_bootstrap=num_bootstrap, seed=seed
-    )
+    resampled = ResampledScores.from_scores(scores, bootstrap, (p_target,))
+    (drawn,) = draw_figures([resampled], bootstrap, num_bootstrap=num_bootstrap, seed=seed)
     num_targets = int(np.count_nonzero(bootstrap.is_target))
     return VerificationResult(
         eer=eer,
-        eer_interval=interval(draws[:, 0, 0]),
-        min_dcf=least,
-        min_dcf_interval=interval(draws[:, 0, 1]),
+        eer_interval=interval(drawn.eer),
+        min_dcf=min_dcf(scores, bootstrap.is_target, p_target),
+        min_dcf_interval=interval(drawn.min_dcf[:, 0]),
         threshold=threshold,
         num_targets=num_targets,
         num_nontargets=len(trials) - num_targets,
@@ -146,32 +143,66 @@ def compare(
             "A comparison needs embeddings of the same utterances; found "
             f"{len(rows_before)} before and {len(rows_after)} after."
         )
-    bootstrap = SpeakerBootstrap.from_trials(trials, speaker_ids)
-    systems = [
-        SortedScores.from_trials(score_trials(rows, trials), bootstrap.is_target)
-        for rows in (rows_before, rows_after)
-    ]
-    before, after = (_figures(system, p_target) for system in systems)
-    draws = error_rate_draws(
-        systems, bootstrap, p_target=p_target, num_bootstrap=num_bootstrap, seed=seed
+    scores_before, scores_after = (score_trials(rows, trials) for rows in (rows_before, rows_after))
+    return compare_scores(
+        scores_before,
+        scores_after,
+        trials,
+        speaker_ids,
+        p_target=p_target,
+        num_bootstrap=num_bootstrap,
+        seed=seed,
     )
-    differences = draws[:, 1] - draws[:, 0]  # (num_bootstrap, 2)
-    eer_interval = interval(differences[:, 0])
+
+
+def compare_scores(
+    scores_before: ArrayLike,
+    scores_after: ArrayLike,
+    trials: Trials,
+    speaker_ids: Sequence[str] | None,
+    *,
+    p_target: float = P_TARGET,
+    num_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Whether the scores of a second system are better, by a paired bootstrap over speakers.
+
+    Each draw of speakers measures both systems, so what is hard about a draw is hard for both
+    and cancels in the difference. The scores may be of different kinds and ranges.
+
+    Args:
+        scores_before: (N,) finite; higher means more alike.
+        scores_after: (N,) finite, of the same trials in the same order.
+        trials: N trials with labels.
+        speaker_ids: the speaker of each utterance that the trials point to; None when they are
+            not known: then utterances that target trials connect are taken as a speaker.
+        p_target: prior probability of a target trial, for minDCF.
+        num_bootstrap: number of draws of speakers.
+        seed: of the draws.
+
+    Returns:
+        The differences, their intervals and the verdict.
+
+    Raises:
+        UserError: no labels, no target or no nontarget trial, scores that are not finite or not
+            one for each trial, or too few speakers for an interval.
+    """
+    bootstrap = SpeakerBootstrap.from_trials(
+        trials, speakers_of_targets(trials) if speaker_ids is None else speaker_ids
+    )
+    is_target = bootstrap.is_target
+    both = [to_numpy(scores) for scores in (scores_before, scores_after)]
+    systems = [ResampledScores.from_scores(scores, bootstrap, (p_target,)) for scores in both]
+    drawn = draw_figures(systems, bootstrap, num_bootstrap=num_bootstrap, seed=seed)
+    eers = [equal_error_rate(scores, is_target)[0] for scores in both]
+    costs = [min_dcf(scores, is_target, p_target) for scores in both]
+    eer_interval = interval(drawn[1].eer - drawn[0].eer)
     return Comparison(
-        eer_difference=after[0] - before[0],
+        eer_difference=eers[1] - eers[0],
         eer_difference_interval=eer_interval,
-        min_dcf_difference=after[1] - before[1],
-        min_dcf_difference_interval=interval(differences[:, 1]),
+        min_dcf_difference=costs[1] - costs[0],
+        min_dcf_difference_interval=interval(drawn[1].min_dcf[:, 0] - drawn[0].min_dcf[:, 0]),
         verdict=_verdict(*eer_interval),
-    )
-
-
-def _figures(scores: SortedScores, p_target: float) -> tuple[float, float]:
-    """(EER, minDCF) with every trial counted once."""
-    false_accept_rate, miss_rate = scores.error_rates()
-    return (
-        crossing_rate(false_accept_rate, miss_rate),
-        least_cost(false_accept_rate, miss_rate, p_target),
     )
 
 

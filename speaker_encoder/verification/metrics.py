@@ -44,55 +44,53 @@ class SortedScores:
             UserError: shapes that differ, no target or no nontarget, a label that is neither 0
                 nor 1, or a score that is not finite.
         """
-        values = to_numpy(scores).astype(np.float64)
-        is_target = _as_bool(to_numpy(labels))
-        if values.ndim != 1 or values.shape != is_target.shape:
-            raise UserError(
-                "Scores and labels must be one value per trial; "
-                f"found shapes {values.shape} and {is_target.shape}."
-            )
-        num_bad = int(np.count_nonzero(~np.isfinite(values)))
-        if num_bad:
-            raise UserError(f"{num_bad} of {len(values)} scores are not finite.")
-        num_targets = int(is_target.sum())
-        if num_targets in (0, len(is_target)):
-            raise UserError(
-                "An error rate needs target and nontarget trials; "
-                f"found {num_targets} targets and {len(is_target) - num_targets} nontargets."
-            )
+        values, is_target = check_scored_trials(scores, labels)
         order = np.argsort(-values, kind="stable")
         values = values[order]
         last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)
         return cls(order, is_target[order], values[last], last)
 
-    def error_rates(
-        self, weights: NDArray[np.floating] | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """False-accept and miss rates at every operating point.
+    def accepted(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How many trials are accepted down to each distinct score.
 
-        Args:
-            weights: (N,) non-negative weight of each trial, in the trials' first order; None
-                counts each once.
+        Returns:
+            (targets, nontargets), each (M,) and non-decreasing.
+        """
+        targets = np.cumsum(self.is_target)[self.last].astype(np.float64)
+        return targets, self.last + 1 - targets
+
+    def error_rates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """False-accept and miss rates at every operating point.
 
         Returns:
             (false_accept_rate, miss_rate), each (M + 1,): first everything rejected (0, 1), then
             everything down to each distinct score accepted, at last (1, 0).
         """
-        if weights is None:
-            accepted_targets = np.cumsum(self.is_target)[self.last].astype(np.float64)
-            accepted = (self.last + 1).astype(np.float64)
-        else:
-            sorted_weights = weights[self.order]
-            accepted = np.cumsum(sorted_weights, dtype=np.float64)[self.last]
-            sorted_weights *= self.is_target
-            accepted_targets = np.cumsum(sorted_weights, dtype=np.float64)[self.last]
-        accepted_nontargets = accepted - accepted_targets
+        targets, nontargets = self.accepted()
         false_accept_rate = np.zeros(len(self.last) + 1)
-        np.divide(accepted_nontargets, accepted_nontargets[-1], out=false_accept_rate[1:])
+        np.divide(nontargets, nontargets[-1], out=false_accept_rate[1:])
         miss_rate = np.ones(len(self.last) + 1)
-        num_targets = accepted_targets[-1]
-        np.divide(num_targets - accepted_targets, num_targets, out=miss_rate[1:])
+        np.divide(targets[-1] - targets, targets[-1], out=miss_rate[1:])
         return false_accept_rate, miss_rate
+
+    def threshold_of(self, point: int) -> float:
+        """A threshold that gives an operating point of `error_rates`.
+
+        Args:
+            point: 0 (reject everything) to M (accept everything).
+
+        Returns:
+            Halfway between the lowest accepted and the highest rejected score where there is a
+            number between them, or the lowest accepted score; for point 0 just above the highest.
+        """
+        if point == 0:
+            return float(np.nextafter(self.thresholds[0], np.inf))
+        lowest_accepted = float(self.thresholds[point - 1])
+        if point == len(self.thresholds):
+            return lowest_accepted
+        highest_rejected = float(self.thresholds[point])
+        halfway = highest_rejected + (lowest_accepted - highest_rejected) / 2
+        return halfway if highest_rejected < halfway < lowest_accepted else lowest_accepted
 
 
 def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
@@ -116,9 +114,11 @@ def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float
     """
     sorted_scores = SortedScores.from_trials(scores, labels)
     false_accept_rate, miss_rate = sorted_scores.error_rates()
+    # Point 0 (reject everything) is never the nearest: its gap is 1.
+    nearest = 1 + int(np.argmin(np.abs(miss_rate - false_accept_rate)[1:]))
     return (
         crossing_rate(false_accept_rate, miss_rate),
-        _nearest_threshold(sorted_scores.thresholds, false_accept_rate, miss_rate),
+        sorted_scores.threshold_of(nearest),
     )
 
 
@@ -180,10 +180,57 @@ def least_cost(
     Raises:
         UserError: `p_target` outside (0, 1).
     """
-    if not 0.0 < p_target < 1.0:
-        raise UserError(f"p_target must lie between 0 and 1, found {p_target!r}.")
+    check_p_target(p_target)
     costs = p_target * miss_rate + (1.0 - p_target) * false_accept_rate
     return float(costs.min() / min(p_target, 1.0 - p_target))
+
+
+def check_p_target(p_target: float) -> None:
+    """Refuses what is not a probability.
+
+    Args:
+        p_target: prior probability of a target trial.
+
+    Raises:
+        UserError: `p_target` outside (0, 1).
+    """
+    if not 0.0 < p_target < 1.0:
+        raise UserError(f"p_target must lie between 0 and 1, found {p_target!r}.")
+
+
+def check_scored_trials(
+    scores: ArrayLike, labels: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores and labels as arrays that an error rate can be computed of.
+
+    Args:
+        scores: (N,) finite. An array, a list or a tensor.
+        labels: (N,) 1 or True for target, 0 or False for nontarget.
+
+    Returns:
+        (scores, is_target), each (N,).
+
+    Raises:
+        UserError: shapes that differ, no target or no nontarget, a label that is neither 0 nor 1,
+            or a score that is not finite.
+    """
+    values = to_numpy(scores).astype(np.float64)
+    is_target = _as_bool(to_numpy(labels))
+    if values.ndim != 1 or values.shape != is_target.shape:
+        raise UserError(
+            "Scores and labels must be one value per trial; "
+            f"found shapes {values.shape} and {is_target.shape}."
+        )
+    num_bad = int(np.count_nonzero(~np.isfinite(values)))
+    if num_bad:
+        raise UserError(f"{num_bad} of {len(values)} scores are not finite.")
+    num_targets = int(is_target.sum())
+    if num_targets in (0, len(is_target)):
+        raise UserError(
+            "An error rate needs target and nontarget trials; "
+            f"found {num_targets} targets and {len(is_target) - num_targets} nontargets."
+        )
+    return values, is_target
 
 
 def to_numpy(values: Any) -> NDArray[Any]:
@@ -206,19 +253,3 @@ def _as_bool(labels: NDArray[Any]) -> NDArray[np.bool_]:
     if labels.dtype != np.bool_ and not np.isin(labels, (0, 1)).all():
         raise UserError("Labels must be 1 (target) or 0 (nontarget).")
     return labels.astype(np.bool_)
-
-
-def _nearest_threshold(
-    thresholds: NDArray[np.float64],
-    false_accept_rate: NDArray[np.float64],
-    miss_rate: NDArray[np.float64],
-) -> float:
-    """A threshold that gives the operating point with the least |miss - false accept|."""
-    # Point 0 (reject everything) has no finite threshold; its gap of 1 is never less than others.
-    nearest = int(np.argmin(np.abs(miss_rate - false_accept_rate)[1:]))
-    lowest_accepted = float(thresholds[nearest])
-    if nearest + 1 == len(thresholds):
-        return lowest_accepted
-    highest_rejected = float(thresholds[nearest + 1])
-    halfway = highest_rejected + (lowest_accepted - highest_rejected) / 2
-    return halfway if highest_rejected < halfway < lowest_accepted else lowest_accepted

@@ -63,7 +63,11 @@ class _Pairs:
 
 
 def make_trials(
-    utterances: "Sequence[Utterance]", *, max_trials: int = 200_000, seed: int = 0
+    utterances: "Sequence[Utterance]",
+    *,
+    max_trials: int = 200_000,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Trials:
     """All pairs of utterances as trials, or a fixed sample of them when there are too many.
 
@@ -76,6 +80,8 @@ def make_trials(
         utterances: N utterances; the trials hold positions in this sequence.
         max_trials: the most trials to make, at least 2.
         seed: of the sample.
+        groups: N; nontarget pairs are of one group only, such as the speaker's sex, and never of
+            the group `""`. All utterances of a speaker are of one group.
 
     Returns:
         Trials in ascending order, `enrolment < test`, every pair once.
@@ -85,7 +91,9 @@ def make_trials(
     """
     if max_trials < 2:
         raise UserError(f"max_trials must be at least 2, found {max_trials}.")
-    order, targets, nontargets = _number_pairs(utterances)
+    order, targets, nontargets = _number_pairs(utterances, groups)
+    if not nontargets.total and groups is not None:
+        raise UserError("No nontarget trial is possible: no two speakers are of the same group.")
     if not nontargets.total:
         raise UserError(
             "Verification trials need at least 2 speakers, found "
@@ -113,10 +121,13 @@ def make_trials(
 
 
 def _number_pairs(
-    utterances: "Sequence[Utterance]",
+    utterances: "Sequence[Utterance]", groups: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], _Pairs, _Pairs]:
-    """The utterances sorted by speaker and session, their target and their nontarget pairs."""
+    """The utterances sorted by group, speaker and session, their target and nontarget pairs."""
     num_utterances = len(utterances)
+    group_numbers = np.zeros(num_utterances, dtype=np.int64)
+    if groups is not None:
+        group_numbers = np.unique(groups, return_inverse=True)[1]
     speaker_of: dict[str, int] = {}
     session_of: dict[tuple[str, str | int], int] = {}
     keys = np.empty((num_utterances, 2), dtype=np.int64)
@@ -127,13 +138,17 @@ def _number_pairs(
             speaker_of.setdefault(utterance.speaker_id, len(speaker_of)),
             session_of.setdefault((utterance.speaker_id, session), len(session_of)),
         )
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    order = np.lexsort((keys[:, 1], keys[:, 0], group_numbers))
     speaker_end = _ends_of_runs(keys[order, 0])
     session_end = _ends_of_runs(keys[order, 1])
+    group_end = _ends_of_runs(group_numbers[order])
+    if groups is not None:
+        is_outside = np.array([not groups[position] for position in order], dtype=np.bool_)
+        group_end = np.where(is_outside, speaker_end, group_end)
     return (
         order,
         _Pairs(session_end, speaker_end - session_end),
-        _Pairs(speaker_end, num_utterances - speaker_end),
+        _Pairs(speaker_end, group_end - speaker_end),
     )
 
 

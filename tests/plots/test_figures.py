@@ -36,6 +36,7 @@ def test_all_colours_stand_out_from_white() -> None:
         ("a very long speaker name 0001", "a very l…name 0001"),
         ("two\nlines\tof it", "two lines of it"),
         ("", "(no name)"),
+        ("caf\udce9", "caf\\udce9"),
         ("exactly18letters!!", "exactly18letters!!"),
     ],
 )
@@ -63,7 +64,7 @@ def test_a_common_start_is_left_out(names: list[str], expected: list[str]) -> No
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ""])
 def test_any_text_and_format_is_written(tmp_path: Path, suffix: str) -> None:
     figure = new_figure(2, 2)
-    set_plain(figure.text(0.1, 0.5, ""), "_$x$^{ 声 \N{PILE OF POO}")
+    set_plain(figure.text(0.1, 0.5, ""), "_$x$^{ 声 \N{PILE OF POO} \udce9")
     path = save_figure(figure, tmp_path / "new" / "folder" / f"picture{suffix}")
     assert path.stat().st_size > 500
     assert [file.name for file in path.parent.iterdir()] == [f"picture{suffix}"]

@@ -16,8 +16,7 @@ from speaker_encoder.verification import (
     min_dcf,
     score_trials,
 )
-from speaker_encoder.verification.bootstrap import SpeakerBootstrap, error_rate_draws
-from speaker_encoder.verification.metrics import SortedScores
+from speaker_encoder.verification.bootstrap import SpeakerBootstrap
 
 
 def make_embeddings(
@@ -61,42 +60,30 @@ def test_seeded_and_independent_of_the_order_of_trials() -> None:
     assert other_seed.eer_interval != first.eer_interval
 
 
-def test_weights_equal_trials_repeated_for_each_copy_of_a_speaker() -> None:
-    embeddings, speaker_ids = make_embeddings(6, 3, noise=1.2)
-    trials = all_pairs(speaker_ids)
-    scores = score_trials(embeddings, trials)
-    bootstrap = SpeakerBootstrap.from_trials(trials, speaker_ids)
-    draws = error_rate_draws(
-        [SortedScores.from_trials(scores, trials.labels)],
-        bootstrap,
-        p_target=0.05,
-        num_bootstrap=20,
-        seed=3,
-    )
-    for weights, (eer, cost) in zip(bootstrap.draws(20, seed=3), draws[:, 0], strict=True):
-        copies = weights.astype(int)
-        assert (copies == weights).all()
-        repeated, labels = np.repeat(scores, copies), np.repeat(trials.labels, copies)
-        assert eer == pytest.approx(equal_error_rate(repeated, labels)[0], abs=1e-12)
-        assert cost == pytest.approx(min_dcf(repeated, labels, 0.05), abs=1e-12)
-
-
-def test_weights_of_a_draw_are_products_of_the_speakers_copies() -> None:
+def test_the_copies_of_a_draw() -> None:
     speaker_ids = ["a", "a", "b", "b", "c"]
     trials = all_pairs(speaker_ids)
     bootstrap = SpeakerBootstrap.from_trials(trials, speaker_ids)
     assert bootstrap.num_speakers == 3
-    for weights in bootstrap.draws(30, seed=0):
+    draws = np.concatenate(list(bootstrap.copies(30, seed=0, block_size=7)), axis=1)
+    assert draws.shape == (4, 30)
+    assert (draws[:3].sum(axis=0) == 3).all()
+    assert (draws[3] == 1).all()
+    assert (draws[0] + draws[1] > 0).all()  # a draw without a target is drawn again
+    assert (np.count_nonzero(draws[:3], axis=0) >= 2).all()  # and one without a nontarget
+    singly = np.concatenate(list(bootstrap.copies(30, seed=0)), axis=1)
+    assert (singly == draws).all()
+    other = np.concatenate(list(bootstrap.copies(30, seed=1)), axis=1)
+    assert (other != draws).any()
+    # A nontarget weighs the product, a target its speaker's copies.
+    weights = draws[bootstrap.enrolment_speaker] * draws[bootstrap.partner]
+    for draw, (copies_a, copies_b, copies_c, _) in zip(weights.T, draws.T, strict=True):
         table = np.zeros((5, 5))
-        table[trials.enrolment, trials.test] = weights
-        copies_a, copies_b = table[0, 1], table[2, 3]
-        copies_c = 3 - copies_a - copies_b
-        assert copies_c >= 0
+        table[trials.enrolment, trials.test] = draw
+        assert (table[0, 1], table[2, 3]) == (copies_a, copies_b)
         assert (table[:2, 2:4] == copies_a * copies_b).all()
         assert (table[:2, 4] == copies_a * copies_c).all()
         assert (table[2:4, 4] == copies_b * copies_c).all()
-        assert copies_a + copies_b > 0  # a draw without a target is drawn again
-        assert weights.sum() > copies_a + copies_b  # and one without a nontarget
 
 
 def test_the_interval_covers_the_truth_of_many_corpora() -> None:

@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -193,3 +196,38 @@ def test_large_lists_are_fast() -> None:
     start = time.perf_counter()
     equal_error_rate(scores, labels)
     assert time.perf_counter() - start < 5.0
+
+
+THEIRS = """
+import json, sys
+import speaker_encoder  # makes torchaudio's native extension optional
+import torch
+from speechbrain.utils.metric_stats import EER, minDCF
+targets, nontargets = (torch.tensor(scores, dtype=torch.float64) for scores in json.load(sys.stdin))
+costs = [minDCF(targets, nontargets, p_target=p)[0] for p in (0.01, 0.05, 0.5)]
+print(json.dumps([*map(float, EER(targets, nontargets)), *map(float, costs)]))
+"""
+
+
+def test_agrees_with_speechbrain() -> None:
+    # In a process of its own: hypothesis looks at every loaded module, and some of SpeechBrain's
+    # lazy ones cannot be loaded.
+    rng = np.random.default_rng(0)
+    targets, nontargets = rng.normal(size=200) + 2.0, rng.normal(size=900)
+    answer = subprocess.run(
+        [sys.executable, "-c", THEIRS],
+        input=json.dumps([targets.tolist(), nontargets.tolist()]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    their_eer, their_threshold, *their_costs = json.loads(answer.stdout.splitlines()[-1])
+    scores, labels = np.concatenate([targets, nontargets]), np.arange(1100) < 200
+    eer, threshold = equal_error_rate(scores, labels)
+    # Theirs is the mean of both rates at one threshold: at most half a step of each away.
+    assert eer == pytest.approx(their_eer, abs=(1 / 200 + 1 / 900) / 2)
+    assert abs(threshold - their_threshold) < 0.05
+    for p_target, cost in zip((0.01, 0.05, 0.5), their_costs, strict=True):
+        # Theirs is not normalised.
+        expected = cost / min(p_target, 1 - p_target)
+        assert min_dcf(scores, labels, p_target) == pytest.approx(expected, abs=1e-6)
