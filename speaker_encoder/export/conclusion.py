@@ -138,7 +138,14 @@ class Conclusion:
     def _write_tables(
         self, store: Store, rows: list[TableRow], vectors: dict[str, NDArray[Any]]
     ) -> None:
-        table = EmbeddingTable(self._source.label, self._embedding_dim, rows, store.vector, vectors)
+        items = {item.utterance.utterance_id: item for item in self._source.items}
+        table = EmbeddingTable(
+            self._source.label,
+            self._embedding_dim,
+            rows,
+            lambda utterance_id: store.vector(items[utterance_id]),
+            vectors,
+        )
         for name in self._options.formats:
             form = FORMATS[name]
             if isinstance(form, TableFormat):

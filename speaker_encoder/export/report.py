@@ -82,7 +82,8 @@ def average_speakers(
             reports[speaker] = SpeakerReport(0, 0.0, None, without=without)
             continue
         ids = [item.utterance_id for item in items]
-        average = average_speaker(np.stack([store.vector(name) for name in ids]), method)
+        rows = [store.vector(source.items[number]) for number in numbers[speaker]]
+        average = average_speaker(np.stack(rows), method)
         vectors[speaker] = average.vector
         reports[speaker] = SpeakerReport(
             len(items),

@@ -195,7 +195,7 @@ class _Export:
                 for form in self._targets.file_formats:
                     path = self._targets.utterance_path(item, form)
                     if not path.exists():
-                        vector = store.vector(item.utterance.utterance_id)
+                        vector = store.vector(item)
                         write_bytes_atomically(path, form.content(vector))
 
     def _write_unit(self, unit: Unit, result: EmbeddedUnit, store: Store, part: PartWriter) -> None:

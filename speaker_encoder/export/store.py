@@ -27,14 +27,8 @@ from speaker_encoder.export.source import FailedFile, Item
 _SYNC_BYTES = 16_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """Where an utterance's embedding is: the part's number and the row in it."""
-
-    part: int
-    row: int
-    size: int
-    time: int
+AudioKey = tuple[str, int, int]
+"""Utterance id, and size and time of its audio: an embedding of other audio is none of it."""
 
 
 class PartWriter:
@@ -118,7 +112,7 @@ class Store:
         folder: of the parts.
         identity: of the embeddings wanted; parts of another one are passed over.
         embedding_dim: D.
-        rows: utterance id -> where its embedding is.
+        rows: of which audio -> the part's number and the row in it.
         failures: of this run.
         figures: of this run, one dict for each process.
     """
@@ -127,7 +121,7 @@ class Store:
     identity: str
     embedding_dim: int
     run_id: str = ""
-    rows: dict[str, StoredRow] = field(default_factory=dict)
+    rows: dict[AudioKey, tuple[int, int]] = field(default_factory=dict)
     failures: list[FailedFile] = field(default_factory=list)
     figures: list[dict[str, float]] = field(default_factory=list)
     _parts: list[NDArray[np.float32]] = field(default_factory=list)
@@ -161,8 +155,7 @@ class Store:
             if "id" in record:
                 row = record["row"]
                 if row < num_rows and zlib.crc32(matrix[row].tobytes()) == record["crc"]:
-                    found = StoredRow(part, row, record["size"], record["time"])
-                    self.rows[record["id"]] = found
+                    self.rows[record["id"], record["size"], record["time"]] = (part, row)
             elif record.get("run") == self.run_id and "failed" in record:
                 self.failures.append(
                     FailedFile(
@@ -174,13 +167,15 @@ class Store:
 
     def has(self, item: Item) -> bool:
         """Is there an embedding of this very audio."""
-        row = self.rows.get(item.utterance.utterance_id)
-        return row is not None and (row.size, row.time) == (item.size, item.time)
+        return _key(item) in self.rows
 
-    def vector(self, utterance_id: str) -> NDArray[np.float32]:
-        """The (D,) float32 embedding of an utterance."""
-        row = self.rows[utterance_id]
-        return np.array(self._parts[row.part][row.row], dtype=np.float32)
+    def vector(self, item: Item) -> NDArray[np.float32]:
+        """The (D,) float32 embedding of an utterance as its audio is now."""
+        return self._vector(_key(item))
+
+    def _vector(self, key: AudioKey) -> NDArray[np.float32]:
+        part, row = self.rows[key]
+        return np.array(self._parts[part][row], dtype=np.float32)
 
     def compact(self) -> None:
         """Makes one part of those that no living process holds, and removes old ones."""
@@ -194,14 +189,14 @@ class Store:
         stem = self.folder / f"part-{uuid.uuid4().hex[:12]}"
         with open(f"{stem}.vectors", "wb") as vectors, open(f"{stem}.tmp", "wb") as lines:
             lines.write(json.dumps({"identity": self.identity}).encode() + b"\n")
-            for number, (utterance_id, row) in enumerate(sorted(self.rows.items())):
-                content = self.vector(utterance_id).astype("<f4").tobytes()
+            for number, key in enumerate(sorted(self.rows)):
+                content = self._vector(key).astype("<f4").tobytes()
                 vectors.write(content)
                 line = {
-                    "id": utterance_id,
+                    "id": key[0],
                     "row": number,
-                    "size": row.size,
-                    "time": row.time,
+                    "size": key[1],
+                    "time": key[2],
                     "crc": zlib.crc32(content),
                 }
                 lines.write(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
@@ -213,6 +208,10 @@ class Store:
             for suffix in (".jsonl", ".vectors"):
                 with contextlib.suppress(FileNotFoundError):
                     path.with_suffix(suffix).unlink()
+
+
+def _key(item: Item) -> AudioKey:
+    return item.utterance.utterance_id, item.size, item.time
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -44,8 +44,8 @@ items = [
          f"s{n // 100:04d}/u{n:06d}.wav", size, time)
     for n in range(count)
 ]
-options = ExportOptions("ecapa", str(Path(wav).parent), output_dir=out, formats=("pt", "parquet", "coqui"),
-                        show_progress=False)
+options = ExportOptions("ecapa", str(Path(wav).parent), output_dir=out, show_progress=False,
+                        formats=("pt", "parquet", "coqui"))
 source = Source(Path(wav).parent, "folders", "folders", items)
 before = peak_mb()
 outcome = embed_corpus(options, encoder=encoder, source=source)

@@ -79,6 +79,23 @@ def test_a_deleted_file_comes_back_and_changed_audio_is_computed_again(
     assert sum(changed[name] != before[name] for name in before) == 2
 
 
+def test_audio_that_changes_again_and_again(libritts, export, embeddings_of):
+    """Of many versions in the store, in parts with names of chance, the present one counts."""
+    wav = next(libritts.rglob("*.wav"))
+    speech, rate = soundfile.read(wav)
+    for turn in range(6):
+        soundfile.write(wav, speech[: rate + turn * 800], rate)
+        expected = 48 if turn == 0 else 1
+        assert export(libritts, formats=("pt", "npy")).num_computed == expected
+        assert export(libritts, formats=("pt", "npy")).num_computed == 0
+        alone = libritts.parent / f"alone{turn}" / wav.parent.name
+        alone.mkdir(parents=True)
+        shutil.copy(wav, alone)
+        export(alone.parent)
+        (vector,) = embeddings_of(alone, "*.ecapa_embedding").values()
+        assert wav.with_suffix(".ecapa_embedding").read_bytes() == vector
+
+
 def test_an_utterance_added_later_changes_its_speakers_average_alone(libritts, export):
     added = next((libritts / "8887").rglob("*.wav"))
     aside = libritts.parent / added.name
