@@ -61,7 +61,7 @@ class EmbeddingCache:
         for index, path in enumerate(paths):
             item = _item(path)
             if item is not None and self._store.has(item):
-                rows[index] = self._store.vector(item.utterance.utterance_id)
+                rows[index] = self._store.vector(item)
         return rows
 
     def add(self, rows: Iterable[tuple[str, NDArray[np.float32]]]) -> None:
@@ -97,8 +97,6 @@ def _item(path: str | Path) -> Item | None:
         status = os.stat(real)
     except OSError:
         return None
-    # Size and time are a part of the id: an older row of the same file never hides the newer one.
     name = real.encode("utf-8", "surrogateescape").decode("latin-1")
-    name = f"{name}|{status.st_size}|{status.st_mtime_ns}"
     utterance = Utterance(name, "", None, real, 0, 1)
     return Item(utterance, real, status.st_size, status.st_mtime_ns)
