@@ -16,6 +16,14 @@ from speaker_encoder.errors import EXIT_USER, UserError
 COMMANDS = {
     "train": "fine-tune a speaker encoder as a JSON config says",
     "embed": "write the embeddings of a corpus, for TTS",
+    "plot": "draw embeddings, and how alike the speakers are",
+    "evaluate": "measure encoders on verification trials: EER, minDCF, Cllr",
+    "check-trials": "find what is wrong with a trial list",
+    "verify": "say whether two recordings are of one speaker",
+    "doctor": "find what ruins a training in a corpus, before it begins",
+    "push": "publish a trained encoder on the Hugging Face Hub",
+    "demo": "show a page on which people try an encoder",
+    "convert": "write an encoder for ONNX Runtime, SpeechBrain or transformers",
 }
 """Command -> what it does; each is one module of this folder."""
 
@@ -66,7 +74,7 @@ def main_of(name: str, argv: Sequence[str] | None = None) -> int:
 
 
 def _module(name: str) -> Command:
-    return import_module(f"speaker_encoder.cli.{name}")
+    return import_module(f"speaker_encoder.cli.{name.replace('-', '_')}")
 
 
 def guarded(command: Callable[[], int]) -> int:

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import torch
-from speechbrain.dataio.dataio import length_to_mask
 from speechbrain.lobes.models.ECAPA_TDNN import AttentiveStatisticsPooling
 from speechbrain.utils.importutils import DeprecatedModuleRedirect
 from torch import nn
@@ -28,6 +27,19 @@ def make_redirects_inert() -> None:
 
 
 make_redirects_inert()
+
+
+def frame_mask(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Gives (B, T) floats, 1 for the frames of an utterance, 0 for those behind its end.
+
+    Args:
+        lengths: (B,) true lengths as fractions of T.
+        num_frames: T.
+
+    Source: ``speechbrain.dataio.dataio.length_to_mask``, which fixes the batch size when traced.
+    """
+    frames = torch.arange(num_frames, device=lengths.device, dtype=lengths.dtype)
+    return (frames < (lengths * num_frames)[:, None]).to(lengths.dtype)
 
 
 class SharedContextPooling(nn.Module):
@@ -56,8 +68,7 @@ class SharedContextPooling(nn.Module):
         mask = None
         if lengths is not None:
             num_frames = x.shape[2]
-            mask = length_to_mask(lengths * num_frames, max_len=num_frames, device=x.device)
-            mask = mask[:, None]
+            mask = frame_mask(lengths, num_frames)[:, None]
         tdnn = self.tdnn
         hidden = self._project_with_context(x, mask) if self.global_context else tdnn.conv(x)
         hidden = tdnn.dropout(tdnn.norm(tdnn.activation(hidden)))

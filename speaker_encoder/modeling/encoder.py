@@ -30,13 +30,14 @@ from speaker_encoder.modeling.loading import (
 )
 from speaker_encoder.modeling.output import SpeakerEncoderOutput
 from speaker_encoder.modeling.registry import backbone_class
+from speaker_encoder.modeling.sharing import SharedOnHub
 from speaker_encoder.modeling.sources import locate
 
 LOSS_PREFIX = "loss_fn."
 _ENCODER_ALONE: dict[str, torch.Tensor] = {}
 
 
-class SpeakerEncoder(PreTrainedModel):
+class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
     """Gives one embedding of each utterance.
 
     Make one with ``from_pretrained`` or ``from_name``.

@@ -12,11 +12,14 @@ from typing import Any
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.configuration import SpeakerEncoderConfig
+from speaker_encoder.modeling.hub_errors import out_of_reach, was_interrupted
 from speaker_encoder.modeling.registry import BACKBONES, NAMES, backbone_class, unknown_name
+from speaker_encoder.modeling.safe_config import refuse_outside_shards, refuse_unsafe_config
 
 DESCRIPTION_PATTERNS = ("*.json", "hyperparams.yaml", "model*.safetensors")
 """Fetched from the Hub first; ``WEIGHT_PATTERNS`` only where no safetensors came with it."""
 WEIGHT_PATTERNS = ("embedding_model.ckpt", "pytorch_model.bin", "pytorch_model-*.bin")
+_NUM_ATTEMPTS = 2
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -101,52 +104,65 @@ def fetch(hub_id: str, name: str, **hub_options: Any) -> Path:
         The folder of the snapshot.
 
     Raises:
-        UserError: the network, the Hub or the repository cannot be reached.
+        UserError: the network, the Hub or the repository cannot be reached, or it has file names
+            that lead out of its folder.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError
+
+    revision = hub_options.get("revision")
+    known = (OSError, HTTPError, HFValidationError, EntryNotFoundError, ValueError)
+    silence = _silence_of_the_hub(hub_id, **hub_options)
+    if silence is not None:
+        hub_options = {**hub_options, "local_files_only": True, "force_download": False}
+    for attempt in range(_NUM_ATTEMPTS):
+        try:
+            folder = _download(hub_id, **hub_options)
+            break
+        except known as error:
+            is_last = attempt + 1 == _NUM_ATTEMPTS
+            if silence is not None or is_last or not was_interrupted(error):
+                raise out_of_reach(hub_id, name, revision, silence or error) from error
+    if not folder.is_dir():
+        raise UserError(
+            f"{name!r} holds no speaker encoder that is known here: its repository has none of the "
+            f"files {', '.join(DESCRIPTION_PATTERNS + WEIGHT_PATTERNS)}. Name another one."
+        )
+    return folder
+
+
+def _download(hub_id: str, **hub_options: Any) -> Path:
+    """Downloads the files that are needed; gives the snapshot's folder."""
+    from huggingface_hub import snapshot_download
 
     def download(patterns: tuple[str, ...]) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=list(patterns), **hub_options))
 
-    try:
-        folder = download(DESCRIPTION_PATTERNS)
-        if not any(folder.glob("model*.safetensors")):
-            folder = download(DESCRIPTION_PATTERNS + WEIGHT_PATTERNS)
-    except (OSError, HTTPError, HFValidationError, EntryNotFoundError) as error:
-        raise _out_of_reach(hub_id, name, error) from error
+    folder = download(DESCRIPTION_PATTERNS)
+    if not any(folder.glob("model*.safetensors")):
+        folder = download(DESCRIPTION_PATTERNS + WEIGHT_PATTERNS)
     return folder
 
 
-def _out_of_reach(hub_id: str, name: str, error: BaseException) -> UserError:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def _silence_of_the_hub(hub_id: str, **hub_options: Any) -> BaseException | None:
+    """Gives the time-out of a Hub that takes a question and never answers; None: it answers.
 
-    wanted = f"Could not load {name!r}"
-    wanted += f" ({hub_id} on the Hub)" if hub_id != name else ", which is no local folder either"
-    if isinstance(error, GatedRepoError):
-        return UserError(
-            f"{wanted}: its owner gives access on request. Ask for it on the repository's page and "
-            "log in with `hf auth login`."
+    The client itself would wait for ever.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    if hub_options.get("local_files_only") or constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        HfApi(token=hub_options.get("token")).model_info(
+            hub_id,
+            revision=hub_options.get("revision"),
+            timeout=constants.HF_HUB_ETAG_TIMEOUT,
         )
-    if isinstance(error, RepositoryNotFoundError):
-        return UserError(
-            f"{wanted}: the Hub has no such repository, or it is private. Check the name, or log "
-            "in with `hf auth login`."
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return UserError(f"{wanted}: the repository has no such revision. Check it.")
-    reason = str(error).strip().splitlines() or [""]
-    return UserError(
-        f"{wanted}: the Hugging Face Hub cannot be reached, and there is no copy in the local "
-        f"cache ({type(error).__name__}: {reason[0]}). Connect to the network and run it again; or "
-        "download it on a machine that has one "
-        f"(`hf download {hub_id} --local-dir <folder>`), copy that folder here and give its path "
-        "in place of the name."
-    )
+    except (OSError, HTTPError, HFValidationError, ValueError) as error:
+        # Any other trouble is the download's, which may have a copy in the cache.
+        return error if "Timeout" in type(error).__name__ else None
+    return None
 
 
 def _encoder_kind(folder: Path, name: str) -> str | None:
@@ -159,12 +175,15 @@ def _encoder_kind(folder: Path, name: str) -> str | None:
     model_type = None
     if config_path.is_file():
         try:
-            model_type = json.loads(config_path.read_text(encoding="utf-8")).get("model_type")
+            config = json.loads(config_path.read_text(encoding="utf-8"))
+            model_type = config.get("model_type")
         except (ValueError, AttributeError) as error:
             raise UserError(
                 f"{config_path} is not a JSON object: {error}. Copy it anew."
             ) from error
+        refuse_unsafe_config(config, config_path)
     if model_type == SpeakerEncoderConfig.model_type:
+        refuse_outside_shards(folder)
         return None
     for encoder_kind in BACKBONES:
         if backbone_class(encoder_kind).recognises(folder):

@@ -199,7 +199,10 @@ def _weights_name(values: dict[str, Any]) -> str:
     if path is None:
         return DEFAULT_WEIGHTS_NAME
     text = path.text if isinstance(path, _Reference) else path
-    name = PurePosixPath(_REFERENCE.sub("_", str(text))).name
+    path = PurePosixPath(_REFERENCE.sub("_", str(text)))
+    if ".." in path.parts:
+        raise UserError(f"the path of embedding_model is {text!r}, which leads out of its folder")
+    name = path.name
     if name in ("", "..", "_"):
         raise UserError(f"the path of embedding_model is {text!r}, which names no file")
     return name

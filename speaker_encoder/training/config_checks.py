@@ -120,6 +120,15 @@ def _check_loss(values: Values) -> str | None:
     return None
 
 
+def _check_push(values: Values) -> str | None:
+    if values["push_to_hub"] and not values["hub_model_id"]:
+        return (
+            'hub_model_id: missing, and push_to_hub is true. Give the repository, "owner/name", or '
+            "set push_to_hub to false"
+        )
+    return None
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("encoder_config", "pretrained"), _check_encoder_config),
     (("val_list", "val_data_root"), _check_val_list),
@@ -137,6 +146,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     ),
     (("data_parallel", "speakers_per_batch", "device"), _check_data_parallel),
     (("output_dir",), _check_output_dir),
+    (("push_to_hub", "hub_model_id"), _check_push),
     (("training_arguments",), _check_training_arguments),
     (("loss", "activation_function"), _check_loss),
 )

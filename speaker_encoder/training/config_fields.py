@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from speaker_encoder.hub.names import REPO_ID
 from speaker_encoder.training.config_compound import (
     FilePath,
     IntegerList,
@@ -347,9 +348,28 @@ class RecordKeys:
     comet_workspace: str | None = key(
         Text(nullable=True), None, "Comet's workspace; null: the key's own."
     )
+    push_to_hub: bool = key(
+        Boolean(), False, "Push the best model to the Hugging Face Hub, into hub_model_id."
+    )
+    hub_model_id: str | None = key(
+        Text(pattern=REPO_ID, what='a repository, "owner/name"', nullable=True),
+        None,
+        "The repository that is pushed to; made if need be.",
+    )
+    hub_private: bool | None = key(
+        Boolean(nullable=True),
+        None,
+        "Whether a repository that is made is private; null: the account's default.",
+    )
+    hub_strategy: str = key(
+        choice("end", "every_save"),
+        "end",
+        "Push when the run has ended, or also the best model so far after each save, in a process "
+        "of its own that training does not wait for.",
+    )
     hub_token: str | None = key(
         Text(nullable=True, is_secret=True),
         None,
-        "Token for private repositories of the Hub; better in the environment, HF_TOKEN. "
+        "Token for the Hub: private repositories and pushing; better in the environment, HF_TOKEN. "
         "Never written anywhere.",
     )

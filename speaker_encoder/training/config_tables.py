@@ -45,7 +45,7 @@ RESERVED_ARGUMENTS = (
     ("output_dir", "write output_dir and run_id"),
     ("per_device_eval_batch_size", "write val_speakers_per_batch and val_utterances_per_speaker"),
     ("per_device_train_batch_size", "write speakers_per_batch and utterances_per_speaker"),
-    ("push_to_hub", "push with the command `speaker-encoder push`"),
+    ("push_to_hub", "write push_to_hub outside"),
     ("remove_unused_columns", "set by this package"),
     ("report_to", "write comet"),
     ("resume_from_checkpoint", "write force_restart"),

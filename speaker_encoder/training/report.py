@@ -113,6 +113,7 @@ def measure_results(
         measured.append(
             Measured(step, found.eer, found.eer_interval, found.min_dcf, found.min_dcf_interval)
         )
+    _draw_det(run, data, embeddings)
     difference = compare(
         embeddings[0],
         embeddings[1],
@@ -134,6 +135,23 @@ def measure_results(
     )
 
 
+def _draw_det(run: RunDirectory, data: RunData, embeddings: list[np.ndarray]) -> None:
+    """Draws the DET curves of the untouched and the best model into `plots/det.png`."""
+    from speaker_encoder.plots.det import plot_det
+    from speaker_encoder.verification import score_trials
+
+    assert data.trials is not None and data.trials.labels is not None
+    labels = np.asarray(data.trials.labels)
+    names = ("before", "after")
+    systems = {
+        name: (score_trials(rows, data.trials), labels)
+        for name, rows in zip(names, embeddings, strict=True)
+    }
+    (run.path / "plots").mkdir(exist_ok=True)
+    _, svg_path = plot_det(systems, run.path / "plots" / "det.png", p_targets=(0.01,))
+    svg_path.unlink()  # a run's pictures are PNG
+
+
 def finish_run_folder(
     config: TrainConfig, run: RunDirectory, results: Results, best_step: int | None
 ) -> None:
@@ -151,6 +169,7 @@ def finish_run_folder(
     for path in run.scores_dir.glob("step_*.npz"):
         if path not in (embeddings_path(run, 0), embeddings_path(run, best_step or 0)):
             path.unlink()
+    results.save(run.model_dir / run.results_path.name)
     results.save(run.results_path)
     run.prune_best(set())
 

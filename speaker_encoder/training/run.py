@@ -26,6 +26,7 @@ from speaker_encoder.training.callbacks import FlowCallback, Progress, StopReque
 from speaker_encoder.training.data import RunData, load_data
 from speaker_encoder.training.dataset import CollateCrops
 from speaker_encoder.training.distributed import gather_dict, is_main_process, num_processes
+from speaker_encoder.training.publishing import BackgroundPush, PushCallback, push_run
 from speaker_encoder.training.report import (
     Results,
     finish_run_folder,
@@ -52,12 +53,13 @@ class TrainOutcome:
     run: RunDirectory
     results: Results | None
     message: str
+    push_problem: str | None = None
 
     @property
     def exit_code(self) -> int:
-        """Gives 3 when some files could not be used, else 0."""
+        """Gives 3 when some files could not be used or the push failed, else 0."""
         failed = self.results is not None and self.results.unusable_files
-        return EXIT_PARTLY if failed else EXIT_DONE
+        return EXIT_PARTLY if failed or self.push_problem else EXIT_DONE
 
 
 def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
@@ -82,8 +84,7 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
         run = open_run(config, overwrite, stack)
         if run.is_finished:
             _logger.info("%s is finished; force_restart is false", run.path)
-            results = Results.load(run.results_path)
-            return TrainOutcome(run, results, format_results(results, run))
+            return _conclude(config, run, Results.load(run.results_path))
         data = load_data(config)
         for split in (data.training, data.validation):
             if split is not None:
@@ -126,7 +127,7 @@ def _build_trainer(
         augmenter=None if in_loader else augmenter,
         describe=lambda index: data.training.utterances[index].path,
         flow=flow,
-        callbacks=[record] if record else [],
+        callbacks=[*([record] if record else []), *_background_push(config, run)],
         model=model,
         args=arguments,
         train_dataset=dataset,
@@ -138,6 +139,12 @@ def _build_trainer(
         record.trainer, record.flow = trainer, flow
     trainer.record = record
     return trainer
+
+
+def _background_push(config: TrainConfig, run: RunDirectory) -> list[PushCallback]:
+    """Gives what pushes after each save, in one process, where the config wants it."""
+    is_wanted = config.push_to_hub and config.hub_strategy == "every_save" and is_main_process()
+    return [PushCallback(BackgroundPush(config, run))] if is_wanted else []
 
 
 def _build_validator(config: TrainConfig, data: RunData, sampling_rate: int) -> Validator | None:
@@ -278,4 +285,13 @@ def _finish(
         unusable=unusable,
     )
     finish_run_folder(config, run, results, progress.best_step)
-    return TrainOutcome(run, results, format_results(results, run))
+    return _conclude(config, run, results)
+
+
+def _conclude(config: TrainConfig, run: RunDirectory, results: Results) -> TrainOutcome:
+    """Pushes what the run found if that is wanted and was not done yet, and says how it went."""
+    message = format_results(results, run)
+    if not config.push_to_hub or not is_main_process():
+        return TrainOutcome(run, results, message)
+    pushed = push_run(config, run)
+    return TrainOutcome(run, results, f"{message}\n\n{pushed.text}", pushed.problem)

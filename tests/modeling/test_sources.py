@@ -1,74 +1,10 @@
-import hashlib
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlparse
 
 import huggingface_hub.constants
 import pytest
+from hub_server import HubServer
 
 from speaker_encoder import SpeakerEncoder, UserError
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class _HubHandler(BaseHTTPRequestHandler):
-    """The three answers of the Hub that a download needs; anything else is 404."""
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def _answer(self, with_body: bool) -> None:
-        path = urlparse(self.path).path
-        repository = f"/{self.server.hub_id}"
-        self.server.requests.append(path)
-        if path.startswith(f"/api/models{repository}/tree/"):
-            self._send(json.dumps(self._tree()).encode(), {}, with_body)
-        elif path.startswith(f"/api/models{repository}"):
-            siblings = [{"rfilename": name} for name in self._files()]
-            info = {"id": self.server.hub_id, "sha": COMMIT, "siblings": siblings}
-            self._send(json.dumps(info).encode(), {}, with_body)
-        elif path.startswith(f"{repository}/resolve/"):
-            content = (self.server.folder / Path(path).name).read_bytes()
-            headers = {
-                "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-                "X-Repo-Commit": COMMIT,
-            }
-            self._send(content, headers, with_body)
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def _files(self) -> list[str]:
-        return sorted(path.name for path in self.server.folder.iterdir())
-
-    def _tree(self) -> list[dict]:
-        return [
-            {
-                "type": "file",
-                "path": name,
-                "size": (self.server.folder / name).stat().st_size,
-                "oid": hashlib.sha1(name.encode()).hexdigest(),
-            }
-            for name in self._files()
-        ]
-
-    def _send(self, content: bytes, headers: dict[str, str], with_body: bool) -> None:
-        self.send_response(200)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content)
-
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -90,27 +26,24 @@ def use_hub(monkeypatch):
 
 @pytest.fixture
 def hub(use_hub):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _HubHandler)
-    server.requests, server.hub_id, server.folder = [], "someone/encoder", None
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    use_hub(f"http://127.0.0.1:{server.server_port}")
+    server = HubServer().start()
+    use_hub(server.url)
     yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    server.stop()
 
 
-def _downloaded(server) -> set[str]:
-    return {Path(path).name for path in server.requests if "/resolve/" in path}
+def publish(server: HubServer, folder: Path) -> None:
+    """Puts a folder's files there as someone/encoder."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    server.publish("someone/encoder", files)
 
 
 def test_speechbrain_repository_of_the_hub(hub, tmp_path, speechbrain_folder, waveform):
     (speechbrain_folder / "example1.wav").write_bytes(b"not needed")
-    hub.folder = speechbrain_folder
+    publish(hub, speechbrain_folder)
     encoder = SpeakerEncoder.from_pretrained("someone/encoder", cache_dir=tmp_path)
     (speechbrain_folder / "example1.wav").unlink()
-    assert _downloaded(hub) == {"config.json", "hyperparams.yaml", "embedding_model.ckpt"}
+    assert hub.downloaded == {"config.json", "hyperparams.yaml", "embedding_model.ckpt"}
     assert encoder.config.base_model_name == "someone/encoder"
     local = SpeakerEncoder.from_pretrained(speechbrain_folder)
     assert (encoder.encode(waveform(8000)) - local.encode(waveform(8000))).abs().max() == 0
@@ -120,10 +53,10 @@ def test_own_repository_of_the_hub_and_its_cache(hub, tmp_path, make_encoder, wa
     encoder = make_encoder("dvector")
     encoder.save_pretrained(tmp_path / "saved")
     (tmp_path / "saved" / "pytorch_model.bin").write_bytes(b"not needed")
-    hub.folder = tmp_path / "saved"
+    publish(hub, tmp_path / "saved")
     cache = tmp_path / "cache"
     loaded = SpeakerEncoder.from_pretrained("someone/encoder", cache_dir=cache)
-    assert _downloaded(hub) == {"config.json", "preprocessor_config.json", "model.safetensors"}
+    assert hub.downloaded == {"config.json", "preprocessor_config.json", "model.safetensors"}
     assert (loaded.encode(waveform(8000)) - encoder.encode(waveform(8000))).abs().max() == 0
     use_hub("http://127.0.0.1:9")  # the discard port: nobody listens
     again = SpeakerEncoder.from_pretrained("someone/encoder", cache_dir=cache)

@@ -84,9 +84,11 @@ def test_other_models_are_refused(tmp_path, hyperparams_text, old, new, message)
 
 def test_weights_outside_the_folder_are_not_followed(tmp_path, hyperparams_text):
     text = hyperparams_text.replace(
-        "!ref <pretrained_path>/embedding_model.ckpt", "/etc/../secret/other.ckpt"
+        "!ref <pretrained_path>/embedding_model.ckpt", "/etc/secret/other.ckpt"
     )
     assert _read(tmp_path, text).weights_name == "other.ckpt"
+    with pytest.raises(UserError, match="leads out of its folder"):
+        _read(tmp_path, text.replace("/etc/secret", "../secret"))
 
 
 class _Malicious:

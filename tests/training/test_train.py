@@ -56,6 +56,7 @@ def test_a_run_leaves_a_model_plots_and_a_record(make_run, data_dir):
         "README.md",
         "config.json",
         "model.safetensors",
+        "results.json",
         "preprocessor_config.json",
         "train_config.json",
     }

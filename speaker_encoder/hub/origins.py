@@ -1,0 +1,87 @@
+"""What is known of the encoders that others start from: repository, licence, citation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_WAVLM_CITATION = """\
+@article{chen2022wavlm,
+  title = {{WavLM}: Large-Scale Self-Supervised Pre-Training for Full Stack Speech Processing},
+  author = {Chen, Sanyuan and Wang, Chengyi and Chen, Zhengyang and others},
+  journal = {IEEE Journal of Selected Topics in Signal Processing},
+  year = {2022}
+}"""
+_ECAPA_CITATION = """\
+@inproceedings{desplanques2020ecapa,
+  title = {{ECAPA-TDNN}: Emphasized Channel Attention, Propagation and Aggregation in {TDNN} Based
+           Speaker Verification},
+  author = {Desplanques, Brecht and Thienpondt, Jenthe and Demuynck, Kris},
+  booktitle = {Interspeech},
+  year = {2020}
+}
+@misc{speechbrain,
+  title = {{SpeechBrain}: A General-Purpose Speech Toolkit},
+  author = {Ravanelli, Mirco and others},
+  year = {2021},
+  eprint = {2106.04624},
+  archivePrefix = {arXiv}
+}"""
+_GE2E_CITATION = """\
+@inproceedings{wan2018ge2e,
+  title = {Generalized End-to-End Loss for Speaker Verification},
+  author = {Wan, Li and Wang, Quan and Papir, Alan and Lopez Moreno, Ignacio},
+  booktitle = {ICASSP},
+  year = {2018}
+}"""
+
+CITATIONS = {
+    "ecapa": _ECAPA_CITATION,
+    "wavlm": _WAVLM_CITATION,
+    "dvector": _GE2E_CITATION,
+    "ge2e": _GE2E_CITATION,
+}
+"""Family of encoders, or loss, -> BibTeX."""
+
+
+@dataclass(frozen=True)
+class License:
+    """A licence as the Hub writes it.
+
+    Attributes:
+        identifier: of the Hub's list; "other" for one that is not on it.
+        name: of the other one.
+        link: where its text is.
+    """
+
+    identifier: str
+    name: str | None = None
+    link: str | None = None
+
+
+_APACHE = License("apache-2.0")
+_WAVLM = License("other", "unispeech", "https://github.com/microsoft/UniSpeech/blob/main/LICENSE")
+
+
+def hub_repository(base_model_name: str | None) -> str | None:
+    """Gives the Hub repository of an encoder that was started from; None: it has none."""
+    from speaker_encoder.modeling.registry import NAMES
+
+    if base_model_name in NAMES:
+        return NAMES[base_model_name].hub_id
+    is_hub_id = base_model_name is not None and base_model_name.count("/") == 1
+    return base_model_name if is_hub_id else None
+
+
+def license_of_base(base_model_name: str | None, source_license: str | None) -> License | None:
+    """Gives the licence of the weights that were started from, None where it is not known.
+
+    Args:
+        base_model_name: a name of ``NAMES``, a Hub id, or the name of a folder.
+        source_license: identifier that came with the weights.
+    """
+    repository = hub_repository(base_model_name)
+    if repository is not None and repository.startswith("microsoft/wavlm"):
+        return _WAVLM
+    if base_model_name == "dvector" or repository == "speechbrain/spkrec-ecapa-voxceleb":
+        return _APACHE
+    return License(source_license) if source_license else None

@@ -1,0 +1,116 @@
+"""What is pushed: an encoder's folder, and what is known of the run that it came from."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speaker_encoder.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """An encoder on disk.
+
+    Attributes:
+        model_dir: what ``from_pretrained`` loads.
+        run_dir: the run that it came from; None: not known.
+        is_best: it is the run's result, which the run's figures are of.
+    """
+
+    model_dir: Path
+    run_dir: Path | None
+    is_best: bool
+
+    def train_config(self) -> dict[str, Any]:
+        """Gives the run's config as it stands on disk; empty where there is none."""
+        folders = [self.model_dir, *([self.run_dir] if self.run_dir else [])]
+        for folder in folders:
+            if (folder / "train_config.json").is_file():
+                return _read(folder / "train_config.json")
+        return {}
+
+    def results(self) -> dict[str, Any]:
+        """Gives what the finished run found; empty where that is not known."""
+        if not self.is_best:
+            return {}
+        for folder in (self.run_dir, self.model_dir):
+            if folder is not None and (folder / "results.json").is_file():
+                return _read(folder / "results.json")
+        return {}
+
+    def pictures(self) -> dict[str, Path]:
+        """Gives a picture of each kind, of the best step or the newest.
+
+        Returns:
+            Name in the repository -> file.
+        """
+        plots = (self.run_dir or self.model_dir) / "plots"
+        best = int((self.results().get("after") or {}).get("step", -1))
+        found = {}
+        for name, pattern in (
+            ("umap.png", rf"val_umap_{best:06d}\.png"),
+            ("umap.png", r"val_umap_\d+\.png"),
+            ("umap.png", r"train_umap_\d+\.png"),
+            ("umap.png", r"umap\.png"),
+            ("det.png", r"det\.png"),
+            ("curve.png", r"curve\.png"),
+        ):
+            paths = sorted(p for p in plots.glob("*.png") if re.fullmatch(pattern, p.name))
+            if paths and name not in found:
+                found[name] = paths[-1]
+        return found
+
+    def loss_weights_path(self) -> Path | None:
+        """Gives the checkpoint that holds the weights of the loss: the best step's, or the last."""
+        if self.run_dir is None:
+            return None
+        paths = {
+            int(path.parent.name.removeprefix("checkpoint-")): path
+            for path in self.run_dir.glob("checkpoint-*/model.safetensors")
+            if re.fullmatch(r"checkpoint-\d+", path.parent.name)
+        }
+        own = self.model_dir / "model.safetensors"
+        if own in paths.values():
+            return own
+        best = int((self.results().get("after") or {}).get("step", -1))
+        return paths.get(best) or paths.get(max(paths, default=-1))
+
+
+def find_source(folder: str | Path) -> ModelSource:
+    """Gives what lies in a run's or a model's folder.
+
+    Args:
+        folder: a run, its ``model``, one of its checkpoints, or any folder that
+            ``from_pretrained`` loads.
+
+    Raises:
+        UserError: there is no such folder, or no model in it.
+    """
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError(f"There is no folder {str(folder)!r}. Name a run or a model's folder.")
+    if (path / "model" / "config.json").is_file():
+        return ModelSource(path / "model", path, True)
+    if (path / "config.json").is_file() or (path / "hyperparams.yaml").is_file():
+        parent = path.resolve().parent
+        is_of_run = (parent / "train_config.json").is_file()
+        is_best = not is_of_run or path.resolve().name == "model"
+        return ModelSource(path, parent if is_of_run else None, is_best)
+    raise UserError(
+        f"{str(folder)!r} holds no model: neither model/config.json, as a run has it, nor "
+        "config.json. Name the folder of a run that has saved a model, or a model's folder."
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Delete or repair it.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a JSON object. Delete or repair it.")
+    return content

@@ -1,0 +1,30 @@
+"""A browser, and recordings of real speakers."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "plots"))
+
+from browser import start_browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    # A microphone that beeps, which pages may use without asking.
+    yield from start_browser("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
+
+
+@pytest.fixture(scope="session")
+def recordings(data_dir):
+    """Speaker -> paths of the utterances, longest first, of three speakers of one corpus."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    with (data_dir / "lists" / "utterances.tsv").open(encoding="utf-8") as table:
+        for row in csv.DictReader(table, delimiter="\t"):
+            if row["corpus"] == "speechocean762":
+                path = str(data_dir / row["path"])
+                found.setdefault(row["speaker"], []).append((float(row["seconds"]), path))
+    speakers = sorted(found)[::60][:3]
+    return {name: [path for _, path in sorted(found[name], reverse=True)] for name in speakers}

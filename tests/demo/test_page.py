@@ -1,0 +1,179 @@
+"""The page in a real browser: two files, a score, a threshold that moves, enrolled speakers."""
+
+import re
+import time
+import urllib.request
+
+import pytest
+
+pytest.importorskip("gradio", reason="pip install 'speaker-encoder[demo]'")
+from browser import requested
+
+from speaker_encoder import SpeakerEncoder
+from speaker_encoder.demo.page import build_page, serve
+from speaker_encoder.errors import UserError
+from speaker_encoder.verification.thresholds import Threshold
+
+# Gradio asks pandas for what pandas will drop.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return SpeakerEncoder.from_pretrained("dvector")
+
+
+@pytest.fixture(scope="module")
+def address(encoder):
+    page = build_page(encoder, "dvector", Threshold(0.71, "a test"))
+    yield serve(page)
+    page.close()
+
+
+@pytest.fixture
+def driver(browser, address):
+    browser.get_log("performance")
+    browser.get_log("browser")
+    browser.get(address)
+    wait(browser, lambda: browser.find_elements("css selector", "#recording1 input[type=file]"))
+    return browser
+
+
+def wait(driver, condition, message=""):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, SECONDS).until(lambda _: condition(), message)
+
+
+def text_of(driver, elem_id):
+    return driver.find_element("id", elem_id).text
+
+
+def upload(driver, elem_id, path):
+    driver.find_element("css selector", f"#{elem_id} input[type=file]").send_keys(str(path))
+    wait(
+        driver,
+        lambda: driver.find_elements("css selector", f"#{elem_id} [data-testid^=waveform]"),
+        f"{path} was not taken",
+    )
+
+
+def press(driver, elem_id):
+    driver.find_element("id", elem_id).click()
+
+
+def set_threshold(driver, value):
+    number = driver.find_element("css selector", "#threshold input[type=number]")
+    number.clear()
+    number.send_keys(str(value), "\t")
+
+
+def shown_score(driver):
+    wait(driver, lambda: "Score" in text_of(driver, "verdict"))
+    return float(re.search(r"Score (-?[\d.]+)", text_of(driver, "verdict"))[1])
+
+
+@pytest.mark.slow
+def test_two_real_files_are_compared(driver, encoder, recordings):
+    speakers = list(recordings)
+    one, other, stranger = (*recordings[speakers[0]][:2], recordings[speakers[1]][0])
+    upload(driver, "recording1", one)
+    upload(driver, "recording2", other)
+    for number in (1, 2):
+        image = wait(
+            driver, lambda n=number: driver.find_elements("css selector", f"#spectrogram{n} img")
+        )[0]
+        wait(driver, lambda i=image: i.get_property("naturalWidth") > 300)
+    press(driver, "compare")
+    score = shown_score(driver)
+    embeddings = encoder.encode([one, other])
+    assert score == pytest.approx(float(embeddings[0] @ embeddings[1]), abs=1e-4)
+    assert text_of(driver, "verdict").startswith("The same speaker")
+    set_threshold(driver, 0.99)
+    wait(driver, lambda: text_of(driver, "verdict").startswith("Different speakers"))
+    assert shown_score(driver) == score
+    set_threshold(driver, 0.2)
+    wait(driver, lambda: text_of(driver, "verdict").startswith("The same speaker"))
+    driver.find_element("css selector", "#recording2 button[aria-label=Clear]").click()
+    wait(driver, lambda: "Press Compare" in text_of(driver, "verdict"))
+    upload(driver, "recording2", stranger)
+    set_threshold(driver, 0.71)
+    press(driver, "compare")
+    assert shown_score(driver) < score
+
+
+@pytest.mark.slow
+def test_enrolled_speakers_are_identified(driver, recordings):
+    tabs = driver.find_elements("css selector", "[role=tab]")
+    next(tab for tab in tabs if tab.text == "Who is it?").click()
+    wait(driver, lambda: driver.find_elements("css selector", "#enrolment input[type=file]"))
+    for number, (speaker, paths) in enumerate(recordings.items(), 1):
+        name = driver.find_element("css selector", "#speaker_name textarea, #speaker_name input")
+        name.clear()
+        name.send_keys(f"<b>{speaker}_{number}</b>")
+        upload(driver, "enrolment", paths[0])
+        press(driver, "enrol")
+        wait(driver, lambda s=speaker: f"<b>{s}" in text_of(driver, "enrolled"))
+        wait(driver, lambda: not driver.find_elements("css selector", "#enrolment audio"))
+    wanted = list(recordings)[1]
+    upload(driver, "unknown", recordings[wanted][1])
+    press(driver, "identify")
+    wait(driver, lambda: "score" in text_of(driver, "identity"))
+    assert text_of(driver, "identity").startswith(f"<b>{wanted}_2</b>")
+    assert not driver.find_elements("css selector", "#identity b")
+    set_threshold(driver, 0.995)
+    wait(driver, lambda: text_of(driver, "identity").startswith("None of the enrolled"))
+    press(driver, "forget")
+    wait(driver, lambda: text_of(driver, "enrolled") == "Nobody is enrolled.")
+
+
+@pytest.mark.slow
+def test_a_recording_is_made(driver, recordings):
+    part = "#recording1"
+    driver.find_element("css selector", f"{part} button[aria-label='Record audio']").click()
+    wait(driver, lambda: driver.find_elements("css selector", f"{part} .record-button"))
+    driver.find_element("css selector", f"{part} .record-button").click()
+    time.sleep(2)  # what is recorded
+    driver.find_element("css selector", f"{part} .stop-button").click()
+    wait(driver, lambda: driver.find_elements("css selector", "#spectrogram1 img"))
+    upload(driver, "recording2", next(iter(recordings.values()))[0])
+    press(driver, "compare")
+    assert -1 <= shown_score(driver) <= 1
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said(driver, tmp_path):
+    press(driver, "compare")
+    wait(driver, lambda: "Give two recordings: record or upload both." in driver.page_source)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF no audio")
+    driver.find_element("css selector", "#recording1 input[type=file]").send_keys(str(broken))
+    wait(driver, lambda: "broken.wav" in text_of_toasts(driver))
+
+
+def text_of_toasts(driver):
+    found = driver.find_elements("css selector", "[data-testid=toast-body]")
+    return " ".join(toast.text for toast in found)
+
+
+@pytest.mark.slow
+def test_nothing_is_asked_of_another_machine(driver, address):
+    addresses = [one for one in requested(driver) if not one.startswith(("data:", "blob:"))]
+    assert addresses
+    assert [one for one in addresses if not one.startswith(address)] == []
+
+
+def test_the_page_is_served_on_this_machine_alone(address, encoder):
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address) as answer:
+        assert b"speaker-encoder: dvector" in answer.read()
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    with pytest.raises(UserError, match=r"cannot be served on 127\.0\.0\.1.*--port"):
+        serve(build_page(encoder, "dvector"), port)
+
+
+def test_an_untrained_head_is_refused():
+    encoder = SpeakerEncoder.from_name("dvector", pretrained=False)
+    with pytest.raises(UserError, match="random weights"):
+        build_page(encoder, "dvector")

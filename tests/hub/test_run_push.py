@@ -1,0 +1,210 @@
+"""A run that pushes: at its end, after its saves, without a Hub; and nothing secret leaves."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import WRITE_TOKEN
+from huggingface_hub import ModelCard
+from safetensors.torch import load
+
+from speaker_encoder import SpeakerEncoder
+from speaker_encoder.hub.push import PushOptions, push_folder
+from speaker_encoder.training import TrainConfig
+from speaker_encoder.training.publishing import BackgroundPush
+from speaker_encoder.training.run_dir import RunDirectory
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMET_KEY = "CometKey0123456789abcdefghijklmnop"
+ECAPA = {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "lin_neurons": 24}
+SPEAKERS = {"train": ("p225", "p226", "p227", "p228"), "val": ("p229", "p230", "p231", "p232")}
+
+
+@pytest.fixture
+def start_run(hub_environment, tmp_path):
+    """Trains in a new process, its home below the test's folder, and gives what it said."""
+    home = tmp_path / "home" / "jane-planted-doe"
+    for split, names in SPEAKERS.items():
+        for number, name in enumerate(names):
+            _write_speaker(home / split / name, 100 * (1 + number) + (50 if split == "val" else 0))
+
+    def start(expect: int = 0, environment: dict | None = None, **changes: object) -> str:
+        values = {
+            "model_name": "ecapa",
+            "pretrained": False,
+            "encoder_config": ECAPA,
+            "train_data_root": str(home / "train"),
+            "val_data_root": str(home / "val"),
+            "window_size_s": 0.5,
+            "speakers_per_batch": 2,
+            "utterances_per_speaker": 2,
+            "val_speakers_per_batch": 2,
+            "val_utterances_per_speaker": 2,
+            "num_workers": 0,
+            "max_steps": 3,
+            "save_every": 1,
+            "val_every": 2,
+            "bootstrap_samples": 20,
+            "device": "cpu",
+            "output_dir": str(home / "runs"),
+            "run_id": "run",
+            "comet": "off",
+            "comet_key": COMET_KEY,
+            "hub_token": WRITE_TOKEN,
+            "push_to_hub": True,
+            "hub_model_id": "someone/trained",
+            **changes,
+        }
+        (home / "config.json").write_text(json.dumps(values))
+        given = {**hub_environment, "HOME": str(home), "COMET_API_KEY": COMET_KEY}
+        given = {**given, "SPEAKER_ENCODER_CACHE": str(home / "cache"), **(environment or {})}
+        given.pop("HF_TOKEN", None)  # that of the config is used
+        done = subprocess.run(
+            [sys.executable, "train_encoder.py", "--config", str(home / "config.json")],
+            cwd=REPOSITORY,
+            env=given,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == expect, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    start.home = home
+    start.run = home / "runs" / "run"
+    return start
+
+
+def _write_speaker(folder: Path, pitch: float) -> None:
+    """Writes four utterances of one harmonic voice."""
+    import soundfile
+
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(int(pitch))
+    time = np.arange(16000) / 16000
+    for number in range(4):
+        voice = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 8))
+        waveform = 0.1 * voice + 0.05 * generator.standard_normal(len(time))
+        soundfile.write(folder / f"{number}.wav", waveform.astype(np.float32), 16000)
+
+
+def _assert_nothing_secret(hub, home: Path) -> None:
+    """Greps every byte that was sent: lines, headers and bodies, also within encodings."""
+    assert hub.received
+    for request in hub.received:
+        headers = {k: v for k, v in request.headers.items() if k != "authorization"}
+        said = request.path.encode() + json.dumps(headers).encode() + request.body
+        bodies = [said, *_decoded(request.body)]
+        for secret in (COMET_KEY, WRITE_TOKEN, str(home), "jane-planted"):
+            assert not any(secret.encode() in body for body in bodies), (secret, request.path)
+        if request.path.startswith("/storage/"):
+            assert "authorization" not in request.headers
+
+
+def _decoded(body: bytes) -> list[bytes]:
+    import base64
+
+    contents = re.findall(rb'"(?:content|sample)": ?"([A-Za-z0-9+/=]+)"', body)
+    return [base64.b64decode(content) for content in contents]
+
+
+@pytest.mark.slow
+def test_run_that_pushes_at_its_end(hub, start_run, utterances, unchecked, tmp_path):
+    said = start_run()
+    assert f"pushed 15 files to {hub.url}/someone/trained, commit" in said
+    files = hub.repositories["someone/trained"].commits[-1].files
+    assert {
+        *("config.json", "model.safetensors", "preprocessor_config.json", "README.md"),
+        *("train_config.json", "results.json", "hyperparams.yaml", "embedding_model.ckpt"),
+        *("plots/umap.png", "plots/det.png", "plots/curve.png"),
+    } <= set(files)
+    _assert_nothing_secret(hub, start_run.home)
+    assert not any(
+        WRITE_TOKEN.encode() in path.read_bytes()
+        for path in start_run.run.rglob("*")
+        if path.is_file()
+    )
+    config = json.loads(files["train_config.json"])
+    assert config["loss"] == {"name": "ge2e", "variant": "softmax"} and config["max_steps"] == 3
+    assert not {"train_data_root", "val_data_root", "output_dir", "hub_token"} & set(config)
+    results = json.loads(files["results.json"])
+    assert results["num_val_speakers"] == 4 and results["num_unusable_files"] == 0
+
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.library_name == "speaker-encoder"
+    assert card.data.license is None and card.data.base_model is None  # random weights
+    metrics = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert metrics["eer"] == round(100 * results["after"]["eer"], 3)
+    assert metrics["min_dcf"] == round(results["after"]["min_dcf"], 4)
+    assert "4 speakers that were not trained on" in card.data.eval_results[0].dataset_name
+    for text in ("16 utterances", "| before | 0 |", "| after |", "plots/det.png", "wan2018ge2e"):
+        assert text in card.content, text
+
+    pulled = SpeakerEncoder.from_pretrained("someone/trained", cache_dir=tmp_path / "cache")
+    trained = SpeakerEncoder.from_pretrained(start_run.run / "model")
+    assert (pulled.encode(utterances) - trained.encode(utterances)).abs().max() <= 1e-5
+
+    push_folder(start_run.run, PushOptions("someone/whole", include_loss=True))
+    weights = hub.repositories["someone/whole"].commits[-1].files["loss.safetensors"]
+    assert set(load(weights)) == {"loss.w", "loss.b"}
+    assert not any(name.startswith("loss") for name in files)
+
+    num_commits = len(hub.repositories["someone/trained"].commits)
+    said = start_run()  # finished and pushed
+    assert f"pushed 15 files to {hub.url}/someone/trained" in said
+    assert len(hub.repositories["someone/trained"].commits) == num_commits
+
+    # The same config goes on from what was pulled.
+    go_on = {"model_name": "someone/trained", "pretrained": True, "encoder_config": None}
+    said = start_run(**go_on, run_id="second", push_to_hub=False)
+    assert "someone/trained: 3 steps" in said
+    second = SpeakerEncoder.from_pretrained(start_run.run.parent / "second" / "model")
+    assert second.embedding_dim == 24
+
+
+@pytest.mark.slow
+def test_hub_out_of_reach_leaves_the_model_and_says_how_to_push_later(hub, start_run):
+    hub.stop()
+    said = start_run(expect=3, hub_private=True, hub_strategy="every_save")
+    assert (start_run.run / "push.log").is_file()
+    command = f"speaker-encoder push {start_run.run} --repo_id someone/trained --private"
+    assert "not pushed, the model is saved: Could not push to someone/trained" in said
+    assert "the Hub cannot be reached" in said and command in said
+    assert WRITE_TOKEN not in said and COMET_KEY not in said
+    assert (start_run.run / "results.json").is_file()
+    assert SpeakerEncoder.from_pretrained(start_run.run / "model").embedding_dim == 24
+
+
+@pytest.mark.slow
+def test_pushes_in_the_background_one_at_a_time(
+    hub, make_encoder, hub_environment, tmp_path, monkeypatch, caplog
+):
+    for name, value in hub_environment.items():
+        monkeypatch.setenv(name, value)
+    config = TrainConfig(
+        model_name="dvector",
+        train_data_root="demo",
+        push_to_hub=True,
+        hub_model_id="someone/background",
+    )
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    push = BackgroundPush(config, run)
+    assert not push.start()  # there is no model yet
+    make_encoder("dvector").save_pretrained(run.model_dir)
+    assert push.start()
+    assert not push.start()
+    push._process.wait()
+    assert len(hub.repositories["someone/background"].commits) == 2
+    hub.stop()
+    assert push.start()
+    push._process.wait()
+    push.stop()
+    assert "a push to someone/background failed" in caplog.text
+    assert "the Hub cannot be reached" in (run.path / "push.log").read_text()
+    assert push.start()
+    push.stop()  # ends it at once
