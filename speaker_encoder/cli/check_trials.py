@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from speaker_encoder.errors import EXIT_DONE, EXIT_USER
+from speaker_encoder.errors import EXIT_DONE, EXIT_USER, UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     from speaker_encoder.verification.trial_check import check_trials
 
     if arguments.report is not None:
+        arguments.report = str(Path(arguments.report).expanduser())
+        if Path(arguments.report).is_dir():
+            raise UserError(f"--report {arguments.report} is a folder; name a file.")
         check_writable(Path(arguments.report).absolute().parent, "the report's folder")
     table = read_speaker_table(arguments.speaker_table) if arguments.speaker_table else None
     check = check_trials(

@@ -31,8 +31,10 @@ class AudioFinder:
         if name not in self._known:
             paths = (os.path.join(folder, name) for folder in self._folders)
             found = next((path for path in paths if os.path.isfile(path)), None)
-            if found is None and not os.path.splitext(name)[1]:
-                found = self._kaldi.get(name) or self._corpus.get(name)
+            if found is None:
+                found = self._kaldi.get(name)
+                if found is None and not os.path.splitext(name)[1]:
+                    found = self._corpus.get(name)
                 if found is not None and found.endswith("|"):
                     raise UserError(
                         f"wav.scp: {name} is the output of a command; wanted audio files. Write "
@@ -77,7 +79,10 @@ class AudioFinder:
 
         if self._kaldi:
             return {}
-        utterances = scan(self.root).utterances
+        try:
+            utterances = scan(self.root).utterances
+        except UserError:  # no corpus: its names are paths
+            return {}
         found: dict[str, str] = {}
         stems: dict[str, list[str]] = {}
         for utterance in utterances:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from speaker_encoder.errors import UserError
@@ -114,6 +115,16 @@ class EvaluationOptions:
             for rate in self.false_accept_rates
             if not 0 <= rate <= 1
         ]
+        for option, value, least in (
+            ("--top_k", self.top_k, 2),
+            ("--batch_size", self.batch_size, 1),
+            ("--max_trials", self.max_trials, 1),
+            ("--seed", self.seed, 0),
+        ):
+            if value < least:
+                problems.append(f"{option} must be at least {least}, found {value}.")
+        if self.cohort is not None and self.models and not os.path.exists(self.cohort):
+            problems.append(f"--cohort {self.cohort}: there is no such file or folder.")
         if self.num_bootstrap < 0:
             problems.append(f"--num_bootstrap must be at least 0, found {self.num_bootstrap}.")
         if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,8 @@ class Protocol:
         """
         kind, *values = text.split(":")
         try:
+            if not all(math.isfinite(float(value)) for value in values):
+                raise ValueError(text)
             if kind == "full" and not values:
                 return cls()
             if kind == "crops" and len(values) == 2 and int(values[0]) > 0 < float(values[1]):

@@ -118,7 +118,7 @@ def _threshold_lines(system: dict[str, Any]) -> list[str]:
     lines = [f"{name}: threshold at the EER {system['eer']['threshold']:.4f}"]
     for entry in system["thresholds"]:
         lines.append(
-            f"{name}: threshold for at most {percent(entry['wanted_false_accept_rate'], 1)} false "
+            f"{name}: threshold for at most {100 * entry['wanted_false_accept_rate']:g}% false "
             f"accepts {entry['threshold']:.4f} "
             f"(false accepts {percent(entry['false_accept_rate'])}, "
             f"misses {percent(entry['miss_rate'])})"

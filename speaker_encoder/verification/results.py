@@ -147,7 +147,7 @@ def _names_tell_corpora(names: Sequence[str], speaker_ids: Sequence[str] | None)
 
 
 def _compare(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The first system against each other one."""
+    """The first system against each other model, and each model's stages against it plain."""
     from speaker_encoder.verification.bootstrap import TooFewSpeakersError
     from speaker_encoder.verification.evaluate import compare_scores
 
@@ -155,8 +155,7 @@ def _compare(evaluation: Evaluation) -> list[dict[str, Any]]:
     if options.num_bootstrap < 1:
         return []
     found: list[dict[str, Any]] = []
-    first = evaluation.systems[0]
-    for other in evaluation.systems[1:]:
+    for first, other in _pairs_to_compare(evaluation.systems):
         try:
             difference = compare_scores(
                 first.scores, other.scores, data.trials, data.speaker_ids,
@@ -176,6 +175,25 @@ def _compare(evaluation: Evaluation) -> list[dict[str, Any]]:
     return found
 
 
+def _pairs_to_compare(
+    systems: Sequence[ScoredSystem],
+) -> list[tuple[ScoredSystem, ScoredSystem]]:
+    """Like with like: a stage of another model with the same stage of the first model."""
+    pairs = []
+    firsts: dict[tuple[bool, bool], ScoredSystem] = {}
+    plain = systems[0]
+    for system in systems:
+        stage = ("normalisation" in system.description, "calibration" in system.description)
+        if stage == (False, False):
+            plain = system
+        else:
+            pairs.append((plain, system))
+        first = firsts.setdefault(stage, system)
+        if first is not system:
+            pairs.append((first, system))
+    return pairs
+
+
 def write_outputs(evaluation: Evaluation, results: dict[str, Any], folder: Path) -> list[Path]:
     """Writes ``results.json``, scores, pictures and ``report.html``.
 
@@ -188,10 +206,11 @@ def write_outputs(evaluation: Evaluation, results: dict[str, Any], folder: Path)
     with explained_full_disk():
         _clear_old(folder)
         written = []
-        for system, entry in zip(evaluation.systems, results["systems"], strict=True):
+        words = _file_words([system.name for system in evaluation.systems])
+        for system, entry, word in zip(evaluation.systems, results["systems"], words, strict=True):
             name = "scores.txt"
             if len(evaluation.systems) > 1:
-                name = f"scores_{_file_word(system.name)}.txt"
+                name = f"scores_{word}.txt"
             entry["scores_file"] = name
             write_bytes_atomically(folder / name, score_lines(evaluation, system))
             written.append(folder / name)
@@ -227,8 +246,18 @@ def _histogram_stem(scores_file: str) -> str:
     return os.path.splitext(scores_file)[0].replace("scores", "histogram", 1)
 
 
-def _file_word(name: str) -> str:
-    return safe_name(re.sub(r"[^\w.-]+", "_", name).strip("._"))
+def _file_words(names: Sequence[str]) -> list[str]:
+    """Words for file names, all different, also where upper and lower case are one."""
+    words: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        plain = safe_name(re.sub(r"[^\w.-]+", "_", name).strip("._"))
+        word, number = plain, 2
+        while word.casefold() in taken:
+            word, number = f"{plain}_{number}", number + 1
+        taken.add(word.casefold())
+        words.append(word)
+    return words
 
 
 def score_lines(evaluation: Evaluation, system: ScoredSystem) -> bytes:

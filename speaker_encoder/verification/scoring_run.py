@@ -206,6 +206,11 @@ def read_scores(options: EvaluationOptions, table: SpeakerTable | None) -> Evalu
             raise UserError(
                 f"{first.path} and {other.path} are not of the same trials in one order."
             )
+    for other in files[1:]:
+        ours, theirs = first.trials.labels, other.trials.labels
+        is_same = ours is theirs if ours is None or theirs is None else np.array_equal(ours, theirs)
+        if not is_same:
+            raise UserError(f"{first.path} and {other.path} do not have the same labels.")
     data = TrialData(
         ", ".join(path for _, path in places), first.names, first.trials, list_file=first
     )

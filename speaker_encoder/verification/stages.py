@@ -17,7 +17,7 @@ from speaker_encoder.verification.evaluation_options import NORMS, EvaluationOpt
 from speaker_encoder.verification.protocols import score_vectors
 from speaker_encoder.verification.scoring_run import Evaluation, ScoredSystem
 from speaker_encoder.verification.sources import read_embeddings
-from speaker_encoder.verification.systems import EmbeddingSource, StoredSource
+from speaker_encoder.verification.systems import EmbeddingSource, StoredSource, find_rows
 from speaker_encoder.verification.trial_data import TrialData, load_list
 from speaker_encoder.verification.trials import Trials
 
@@ -64,6 +64,24 @@ def _pairs(data: TrialData) -> list[tuple[str, str]]:
     return [(names[a], names[b]) for a, b in pairs]
 
 
+def _refuse_same_rows(source: StoredSource, calibration: TrialData, data: TrialData) -> None:
+    """The same check by the rows of an export, in which two names may be one utterance.
+
+    Raises:
+        UserError: a calibration trial is among the trials to measure.
+    """
+    from speaker_encoder.verification.calibration import refuse_same_trials
+
+    pairs = []
+    for part in (calibration, data):
+        rows = find_rows(source.stored, part.names)
+        ids = [None if row is None else source.stored.utterance_ids[row] for row in rows]
+        words = [known or name for known, name in zip(ids, part.names, strict=True)]
+        sides = zip(part.trials.enrolment.tolist(), part.trials.test.tolist(), strict=True)
+        pairs.append([(words[a], words[b]) for a, b in sides])
+    refuse_same_trials(*pairs)
+
+
 def load_cohort(options: EvaluationOptions) -> Cohort:
     """The utterances of the cohort.
 
@@ -104,6 +122,8 @@ def add_stages(
         evaluation.systems.append(current)
     if calibration is None:
         return
+    if isinstance(source, StoredSource):
+        _refuse_same_rows(source, calibration, data)
     others = source.embed(calibration.names, calibration.paths, calibration.label)
     other_scores = score_vectors(others.vectors, calibration.trials, options.score)
     if cohort is not None:
@@ -143,6 +163,10 @@ def _cohort_rows(
         rows = source.embed(found.names, found.paths, lambda index: found.names[index]).means()
         tested = {os.path.realpath(path) for path in evaluation.data.paths or ()}
         shared = {path for path in map(os.path.realpath, found.paths) if path in tested}
+        if isinstance(source, StoredSource):
+            in_trials = set(find_rows(source.stored, evaluation.data.names)) - {None}
+            rows_of = zip(found.names, find_rows(source.stored, found.names), strict=True)
+            shared |= {name for name, row in rows_of if row in in_trials}
     if shared:
         _logger.warning(
             "%d utterances of the cohort are in the trials too, such as %s; a cohort should hold "

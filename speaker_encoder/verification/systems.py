@@ -184,6 +184,16 @@ class StoredSource(EmbeddingSource):
                 f"{len(missing)} of {len(names)} utterances have no embedding in {self.place}, "
                 f"which has such as {self.stored.utterance_ids[0]!r}:\n" + "\n".join(shown)
             )
+        names_of: dict[int, str] = {}
+        for row, name in zip(rows, names, strict=True):
+            assert row is not None
+            stem = os.path.splitext(os.path.normpath(name))[0]
+            known = names_of.setdefault(row, stem)
+            if known != stem:
+                raise UserError(
+                    f"{known!r} and {stem!r} would both be {self.stored.utterance_ids[row]!r} of "
+                    f"{self.place}. Give trials whose names are those of the embeddings."
+                )
         return self.take([row for row in rows if row is not None])
 
     def take(self, rows: Sequence[int]) -> UtteranceVectors:

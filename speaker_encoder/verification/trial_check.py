@@ -226,7 +226,19 @@ def _find_training(
         )
     }
     shared |= {s for s, known in zip(speaker_ids, is_utterance, strict=True) if known and s}
-    is_speaker = np.array([speaker in shared for speaker in speaker_ids], dtype=np.bool_)
+    # Wrong labels mislead who is taken for whom; folders that are called as a speaker do not.
+    above = [
+        [part for part in os.path.dirname(name).split("/") if part in corpus.speakers]
+        for name in data.names
+    ]
+    shared.update(part for parts in above for part in parts)
+    is_speaker = np.array(
+        [
+            speaker in shared or bool(parts)
+            for speaker, parts in zip(speaker_ids, above, strict=True)
+        ],
+        dtype=np.bool_,
+    )
     check.findings["training_speaker"] = _name_sides(
         data.trials, lines, is_speaker & ~is_utterance, data.names, "a training speaker's"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -149,6 +149,12 @@ def make_data(
                 "Give --speaker_table with a column `speaker` and a column `sex`."
             )
         groups = [sex or "" for sex in sexes]
+    if speaker_table is not None and speaker_table.sessions:
+        told = speaker_table.sessions
+        utterances = tuple(
+            replace(utterance, session_id=told.get(os.path.normpath(name), utterance.session_id))
+            for utterance, name in zip(utterances, names, strict=True)
+        )
     trials = make_trials(utterances, max_trials=max_trials, seed=seed, groups=groups)
     kind = "same-sex nontarget pairs" if is_hard else "pairs of utterances"
     return TrialData(

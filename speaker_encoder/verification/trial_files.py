@@ -160,6 +160,10 @@ def _form_of(line: str) -> str:
         return "voxceleb"
     if words[-1].lower() in LABELS and len(words) > 2:
         return "kaldi"
+    if len(words) == 2 and words[0].lower() in LABELS:
+        return "voxceleb"  # a path is missing
+    if len(words) == 2 and words[-1].lower() in LABELS:
+        return "kaldi"
     is_pair = len(words) == 2 or len([part for part in line.split("\t") if part.strip()]) == 2
     return "unlabelled" if is_pair else "voxceleb"
 
