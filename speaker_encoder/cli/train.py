@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     outcome = train(config, overwrite=arguments.overwrite)
     if outcome.message:
         print(outcome.message, flush=True)
+    if int(os.environ.get("RANK", "0")) > 0:
+        # Everything is written; threads of the process group can abort an ordinary end.
+        sys.stderr.flush()
+        os._exit(EXIT_DONE)
     # the launcher would take another code for a failure and end the other processes
     return outcome.exit_code if not is_launched else EXIT_DONE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from importlib import metadata
@@ -158,7 +157,7 @@ def _title(name: str) -> str:
 
 def _quoted(text: str) -> str:
     """A Python literal that holds any text."""
-    return json.dumps(text)
+    return repr(text)
 
 
 def _call(threshold: Threshold | None) -> str:

@@ -45,6 +45,9 @@ _OURS = (
     "plots/curve.png",
 )
 
+_ANSWER_SECONDS = 300.0
+"""A Hub that does not answer for so long is out of reach."""
+
 
 @dataclass(frozen=True)
 class PushOutcome:
@@ -183,9 +186,16 @@ def _quiet_without_terminal() -> Iterator[None]:
 def _upload(folder: Path, options: PushOptions) -> PushOutcome:
     """Makes the repository if need be, and all of it one commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.utils import get_session
 
+    get_session().timeout = _ANSWER_SECONDS  # without one the client waits for ever
     api = HfApi(token=options.token, library_name="speaker-encoder")
     api.create_repo(options.repo_id, private=options.private, exist_ok=True)
+    if options.private and not api.model_info(options.repo_id).private:
+        raise UserError(
+            f"{options.repo_id} exists and is public; nothing was sent. Make it private on the "
+            "Hub, push to another repository, or leave --private out."
+        )
     if options.revision:
         api.create_branch(options.repo_id, branch=options.revision, exist_ok=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -13,7 +13,7 @@ from speaker_encoder.errors import UserError
 REMOVED = "<removed>"
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)", re.IGNORECASE)
 _TOKEN = re.compile(r"\b(hf|hf_oauth|api_org|ghp|sk)_[A-Za-z0-9]{16,}")
-_LOCAL_PATH = re.compile(r"^(/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file:)|[\\]")
+_LOCAL_PATH = re.compile(r"^(/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file:)|[\\]|[\s=:,'\"]/\w+/")
 _LEAST_SECRET = 8
 _TEXT_SUFFIXES = (".json", ".md", ".yaml", ".txt", ".svg")
 _CHUNK = 1 << 22
@@ -33,7 +33,15 @@ def known_secrets(given: Iterable[str | None] = ()) -> set[str]:
     if token:
         found.add(token)
     # A switch such as 1 or true is no secret, nor is the path of a file that holds one.
-    return {value for value in found if len(value) >= _LEAST_SECRET and os.sep not in value}
+    return {
+        value
+        for value in found
+        if isinstance(value, str) and len(value) >= _LEAST_SECRET and not _is_path(value)
+    }
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith(("/", "~", "./", "../")) or os.path.exists(value)
 
 
 def without_local(value: Any, secrets: Iterable[str] = ()) -> Any:
@@ -45,7 +53,7 @@ def without_local(value: Any, secrets: Iterable[str] = ()) -> Any:
     """
     if isinstance(value, Mapping):
         return {
-            name: without_local(item, secrets)
+            without_local(name, secrets): without_local(item, secrets)
             for name, item in value.items()
             if not _names_a_secret(str(name), item)
         }

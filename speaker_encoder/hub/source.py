@@ -39,7 +39,9 @@ class ModelSource:
             return {}
         for folder in (self.run_dir, self.model_dir):
             if folder is not None and (folder / "results.json").is_file():
-                return _read(folder / "results.json")
+                found = _read(folder / "results.json")
+                # Another program's file of this name is none of ours.
+                return found if {"before", "after", "num_train_utterances"} <= set(found) else {}
         return {}
 
     def pictures(self) -> dict[str, Path]:
@@ -60,6 +62,8 @@ class ModelSource:
             ("curve.png", r"curve\.png"),
         ):
             paths = sorted(p for p in plots.glob("*.png") if re.fullmatch(pattern, p.name))
+            if name == "det.png" and not self.is_best:
+                continue  # it is of the best step
             if paths and name not in found:
                 found[name] = paths[-1]
         return found

@@ -124,7 +124,7 @@ class EcapaBackbone(Backbone):
         state_dict = {f"network.{name}": tensor for name, tensor in weights.items()}
         constants = _log_mel(encoder_config).state_dict()
         state_dict.update({f"log_mel.{name}": tensor for name, tensor in constants.items()})
-        return PretrainedParts(encoder_config, state_dict, source_license="apache-2.0")
+        return PretrainedParts(encoder_config, state_dict)
 
 
 def _check_architecture(encoder_config: dict[str, Any]) -> None:

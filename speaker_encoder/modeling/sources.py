@@ -177,7 +177,7 @@ def _encoder_kind(folder: Path, name: str) -> str | None:
         try:
             config = json.loads(config_path.read_text(encoding="utf-8"))
             model_type = config.get("model_type")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{config_path} is not a JSON object: {error}. Copy it anew."
             ) from error

@@ -123,7 +123,7 @@ def read_hyperparams(path: Path) -> Hyperparams:
             f"{path} is refused: {error}. It is read as plain data, nothing in it is executed. "
             "Take the file of an ECAPA-TDNN such as speechbrain/spkrec-ecapa-voxceleb."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not readable YAML: {error}") from error
 
 

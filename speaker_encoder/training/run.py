@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import time
 from dataclasses import dataclass
@@ -91,7 +92,13 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
                 _logger.info("%s", split)
         stop = stack.enter_context(StopRequest())
         trainer = _build_trainer(config, run, data, device, stop)
-        return _run(config, run, data, trainer, stop)
+        outcome = _run(config, run, data, trainer, stop)
+    if torch.distributed.is_initialized():
+        # A process that ends with its gloo threads running may be aborted in the end.
+        del trainer
+        gc.collect()
+        torch.distributed.destroy_process_group()
+    return outcome
 
 
 def _join_processes(device: str) -> None:

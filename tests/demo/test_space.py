@@ -116,7 +116,9 @@ def test_it_runs_from_its_own_folder(space, recordings):
         assert found["file"].startswith(str(space))
         assert found["score"] == pytest.approx(1.0, abs=1e-5)
         assert {"torch", "soundfile", "matplotlib", "gradio"} <= set(found["needed"])
-        assert set(found["needed"]) <= installed_with([*REQUIREMENTS, "gradio"])
+        # Where the package itself is installed its metadata is beside it.
+        needed = set(found["needed"]) - {"speaker-encoder"}
+        assert needed <= installed_with([*REQUIREMENTS, "gradio"])
         with urllib.request.urlopen(found["address"] + "config") as answer:
             config = json.load(answer)
         sliders = [one["props"] for one in config["components"] if one["type"] == "slider"]

@@ -134,7 +134,7 @@ def test_the_command_and_its_exit_codes(hub, saved, capsys):
     hub.order("401", "/api/repos/create", times=1)
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: Could not push to someone/mine: the Hub does not accept")
+    assert "error: Could not push to someone/mine: the Hub does not accept" in error
     assert "--repo_id someone/mine --public --dtype bfloat16" in error
     assert main([*command, "--license", "mit"]) == 2
     assert "whose licence is 'apache-2.0'; it is kept" in capsys.readouterr().err
