@@ -67,8 +67,11 @@ def out_of_reach(hub_id: str, name: str, revision: str | None, error: BaseExcept
 
 
 def was_interrupted(error: BaseException) -> bool:
-    """Says if a connection broke off while it was used, so that asking again may do."""
-    names = {type(cause).__name__ for cause in _causes(error)}
+    """Says if a connection broke off or the Hub had a trouble, so that asking again may do."""
+    causes = list(_causes(error))
+    if any((getattr(getattr(c, "response", None), "status_code", 0) or 0) >= 500 for c in causes):
+        return True
+    names = {type(cause).__name__ for cause in causes}
     return bool(names & {"RemoteProtocolError", "ReadError", "WriteError"})
 
 

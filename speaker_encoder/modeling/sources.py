@@ -19,7 +19,7 @@ from speaker_encoder.modeling.safe_config import refuse_outside_shards, refuse_u
 DESCRIPTION_PATTERNS = ("*.json", "hyperparams.yaml", "model*.safetensors")
 """Fetched from the Hub first; ``WEIGHT_PATTERNS`` only where no safetensors came with it."""
 WEIGHT_PATTERNS = ("embedding_model.ckpt", "pytorch_model.bin", "pytorch_model-*.bin")
-_NUM_ATTEMPTS = 2
+_NUM_ATTEMPTS = 3
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
