@@ -5,7 +5,8 @@ example:
   speaker-encoder demo runs/mine --results eval/results.json --port 7870
   speaker-encoder demo runs/mine --space my_space
 The page is served on 127.0.0.1 alone and sends nothing anywhere; what is recorded or uploaded is
-deleted when it ends. --space writes the files of a Hugging Face Space instead.
+deleted after an hour, and when Ctrl-C ends it. --space writes the files of a Hugging Face Space
+instead.
 """
 
 from __future__ import annotations
