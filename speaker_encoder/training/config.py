@@ -11,14 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from speaker_encoder.training.config_checks import check_together, fill_in, nearest
-from speaker_encoder.training.config_fields import (
-    REQUIRED,
-    AugmentationKeys,
-    DataKeys,
-    ModelKeys,
-    OptimisationKeys,
-    RecordKeys,
-)
 from speaker_encoder.training.config_kinds import Kind, Refused, shown
 from speaker_encoder.training.config_tables import ALIASES, IGNORED_KEYS
 from speaker_encoder.training.config_text import (
@@ -26,6 +18,14 @@ from speaker_encoder.training.config_text import (
     parse_override,
     parse_override_value,
     read_json_config,
+)
+from speaker_encoder.training.keys import (
+    REQUIRED,
+    AugmentationKeys,
+    DataKeys,
+    ModelKeys,
+    OptimisationKeys,
+    RecordKeys,
 )
 
 __all__ = ["ConfigError", "TrainConfig", "config_keys"]
@@ -36,7 +36,7 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
     """All settings of a training run; what follows from other keys is filled in.
 
     Read it with `from_json` or `from_dict`, or give the keys as arguments. Its text and `to_dict`
-    never hold a secret. The keys, their kinds and defaults are in `config_fields`.
+    never hold a secret. The keys, their kinds and defaults are in `keys`.
 
     Raises:
         ConfigError: a value is not possible; the message lists every problem.

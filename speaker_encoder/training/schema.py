@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from speaker_encoder.training.config import config_keys
-from speaker_encoder.training.config_fields import REQUIRED
 from speaker_encoder.training.config_tables import ALIASES, IGNORED_KEYS
+from speaker_encoder.training.keys import REQUIRED
 
 SCHEMA_FILE_NAME = "train_config.schema.json"
 

@@ -1,0 +1,90 @@
+"""Keys of the config: the corpora, and how examples are made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from speaker_encoder.training.config_compound import FilePath, NumberOrRange
+from speaker_encoder.training.config_kinds import Boolean, Number, choice, integer
+from speaker_encoder.training.config_tables import known_layouts
+from speaker_encoder.training.keys.field import REQUIRED, key
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataKeys:
+    """The corpora, and how examples are made of them."""
+
+    train_data_root: str = key(
+        FilePath("any", words=("demo",)),
+        REQUIRED,
+        'Folder of the training corpus, or a list file; "demo": a corpus of synthetic voices.',
+    )
+    val_data_root: str | None = key(
+        FilePath("any", words=("demo",), nullable=True),
+        None,
+        "The same for validation, with other speakers; null: no validation.",
+    )
+    layout: str = key(
+        known_layouts(), "auto", "How the corpora lie on disk; auto: found out by looking."
+    )
+    multi_rec_session: bool = key(
+        Boolean(), False, "The corpora are speaker/session/file instead of speaker/file."
+    )
+    train_list: str | None = key(
+        FilePath("file", nullable=True),
+        None,
+        "File with lines `speaker path`, paths relative to train_data_root; null: all of it.",
+    )
+    val_list: str | None = key(
+        FilePath("file", nullable=True),
+        None,
+        "File with lines `speaker path`, paths relative to val_data_root; null: all of it.",
+    )
+    val_trials: str | None = key(
+        FilePath("file", nullable=True),
+        None,
+        "File with lines `label path1 path2`: the trials of validation; null: all pairs.",
+    )
+    allow_speaker_overlap: bool = key(
+        Boolean(), False, "Accept speakers that are in both training and validation data."
+    )
+    cache_dir: str | None = key(
+        FilePath(nullable=True), None, "Where scans of corpora are cached; null: the user's cache."
+    )
+    model_sample_rate: int = key(
+        choice(16000), 16000, "Sampling rate of the model in Hz; audio is resampled to it."
+    )
+    window_size_s: float | tuple[float, float] = key(
+        NumberOrRange(Number(above=0)),
+        2.0,
+        "Seconds of a training crop, or [least, most], drawn for each batch.",
+    )
+    short_utterances: str = key(
+        choice("repeat", "zero_pad"),
+        "repeat",
+        "Utterances shorter than the crop are repeated, or centred between zeros.",
+    )
+    trim_silence: str = key(
+        choice("off", "energy", "vad"),
+        "off",
+        "Take crops, and validate, from what trimming leaves, as the exporter's --trim_silence; "
+        "every file is then decoded whole once.",
+    )
+    few_utterances: str = key(
+        choice("repeat", "drop", "error"),
+        "repeat",
+        "Speakers with fewer than utterances_per_speaker utterances: repeat their utterances with "
+        "other crops, leave the speakers out, or stop.",
+    )
+    min_utterance_seconds: float = key(
+        Number(least=0), 0.5, "Utterances shorter than this are left out; 0 keeps all."
+    )
+    speakers_per_batch: int = key(
+        integer(2), 6, "P: speakers in a training batch; divided over the devices."
+    )
+    utterances_per_speaker: int = key(
+        integer(2), 8, "K: utterances of each speaker in a training batch."
+    )
+    val_speakers_per_batch: int = key(integer(2), 4, "P of the validation batches.")
+    val_utterances_per_speaker: int = key(integer(2), 8, "K of the validation batches.")
+    num_workers: int = key(integer(0, 256), 2, "Processes that read audio; 0: the main one does.")
