@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "measure encoders on verification trials: EER, minDCF, Cllr",
     "check-trials": "find what is wrong with a trial list",
     "verify": "say whether two recordings are of one speaker",
+    "prepare": "make a corpus of archives that you downloaded: VoxCeleb, LibriSpeech, MUSAN, ...",
     "doctor": "find what ruins a training in a corpus, before it begins",
     "push": "publish a trained encoder on the Hugging Face Hub",
     "demo": "show a page on which people try an encoder",

@@ -104,6 +104,8 @@ def _choose_layout(request: ScanRequest, layout: str) -> str:
     """The name of the layout; the folders are walked here unless a list says what there is."""
     if layout == "list" or request.list_path is not None:
         return "list"
+    if layout == "kaldi" or (layout == "auto" and LAYOUTS["kaldi"].recognises(request)):
+        return "kaldi"  # its recordings lie anywhere
     tree = request.tree
     if not any(tree.audio_folders()):
         raise UserError(_explain_no_audio(request))

@@ -2,6 +2,7 @@
 
 from speaker_encoder.corpora.layouts.cmu_arctic import CmuArctic
 from speaker_encoder.corpora.layouts.folders import Folders
+from speaker_encoder.corpora.layouts.kaldi import Kaldi
 from speaker_encoder.corpora.layouts.layout import Candidate, Collected, Layout, ScanRequest
 from speaker_encoder.corpora.layouts.librispeech import LibriSpeech
 from speaker_encoder.corpora.layouts.libritts import LibriTTS
@@ -14,6 +15,7 @@ from speaker_encoder.corpora.layouts.voxceleb import VoxCeleb
 # own first, the two that fit any folder last.
 LAYOUTS: dict[str, type[Layout]] = {
     "list": ListFile,
+    "kaldi": Kaldi,
     "vctk": Vctk,
     "cmu_arctic": CmuArctic,
     "voxceleb": VoxCeleb,
