@@ -21,6 +21,7 @@ def read_audio(
     start: int = 0,
     num_samples: int | None = None,
     info: AudioInfo | None = None,
+    played_rate: int | None = None,
 ) -> NDArray[np.float32]:
     """A recording, or a crop of it, as a mono waveform at the wanted sampling rate.
 
@@ -34,6 +35,8 @@ def read_audio(
         start: first sample of the crop.
         num_samples: length of the crop; up to the end where it is None.
         info: the file's header when it is known from the scan; saves reading and checking it.
+        played_rate: the rate in Hz at which the file's samples are played, for other speeds; its
+            own where it is None.
 
     Returns:
         (T,) float32 in [-1, 1]; T < ``num_samples`` where the recording ends before the crop.
@@ -46,15 +49,16 @@ def read_audio(
         raise ValueError(f"A crop cannot start at {start} and have {num_samples} samples.")
     if info is None:
         info = read_info(path)
-    available = resampled_num_samples(info.num_samples, info.sampling_rate, sampling_rate) - start
+    rate = played_rate or info.sampling_rate
+    available = resampled_num_samples(info.num_samples, rate, sampling_rate) - start
     wanted = available if num_samples is None else min(num_samples, available)
     if wanted <= 0:
         return np.zeros(0, dtype=np.float32)
-    span = source_span(start, wanted, info.num_samples, info.sampling_rate, sampling_rate)
+    span = source_span(start, wanted, info.num_samples, rate, sampling_rate)
     decoder = ffmpeg_decoder if is_read_by_ffmpeg(path) else libsndfile_decoder
     decoded = decoder.decode(path, span.start, span.num_samples, info)
     _check_samples(decoded, path)
-    waveform = resample(decoded, info.sampling_rate, sampling_rate)
+    waveform = resample(decoded, rate, sampling_rate)
     waveform = waveform[span.offset : span.offset + wanted]
     return np.clip(waveform, -1.0, 1.0)
 

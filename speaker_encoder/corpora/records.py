@@ -23,6 +23,7 @@ class Utterance:
         path: of the audio file.
         num_samples: per channel, at the file's own sampling rate.
         sampling_rate: of the file, in Hz.
+        speed: that the file is played at, 1 as it was recorded; pitch and formants move with it.
     """
 
     utterance_id: str
@@ -31,11 +32,17 @@ class Utterance:
     path: str
     num_samples: int
     sampling_rate: int
+    speed: float = 1.0
+
+    @property
+    def played_rate(self) -> int:
+        """The rate in Hz at which the file's samples are played."""
+        return round(self.sampling_rate * self.speed)
 
     @property
     def seconds(self) -> float:
         """The length in seconds."""
-        return self.num_samples / self.sampling_rate
+        return self.num_samples / self.played_rate
 
 
 @dataclass(frozen=True, slots=True)

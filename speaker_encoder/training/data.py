@@ -12,7 +12,8 @@ import numpy as np
 
 from speaker_encoder.corpora import Corpus, Utterance, build_demo_corpus, scan
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.sampler import choose_speakers
+from speaker_encoder.training.sampler import choose_speakers, group_by_speaker
+from speaker_encoder.training.selection import cap_speakers, perturb_speed
 from speaker_encoder.verification import Trials, make_trials, read_trials
 
 if TYPE_CHECKING:
@@ -25,12 +26,22 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """The utterances of training or validation, and the speakers that batches are drawn from."""
+    """The utterances of training or validation, and what batches are drawn from.
+
+    Attributes:
+        name: "training" or "validation".
+        corpus: all that was found.
+        utterances: those that are used.
+        speakers: utterance indices by speaker.
+        groups: what a batch has P of: the speakers, or for views every utterance by itself; a
+            label is the number of a group.
+    """
 
     name: str
     corpus: Corpus
     utterances: tuple[Utterance, ...]
     speakers: dict[str, list[int]]
+    groups: dict[str, list[int]]
 
     def __str__(self) -> str:
         found = f"{self.name}: {self.corpus.summary()}"
@@ -40,6 +51,10 @@ class Split:
         used = (
             f"{len(self.speakers)} speakers, {len(self.utterances)} utterances, {hours:.2f} hours"
         )
+        speeds = {utterance.speed for utterance in self.utterances} - {1.0}
+        if speeds:
+            listed = ", ".join(f"{speed:g}" for speed in sorted(speeds))
+            return f"{found}\n  used, with speeds {listed} as new speakers: {used}"
         return f"{found}\n  of these are used: {used}"
 
 
@@ -127,6 +142,12 @@ def _make_split(
         for utterance in short:
             _logger.debug("left out: %s: %.3f s long", utterance.path, utterance.seconds)
     is_training = name == "training"
+    if is_training:
+        least_utterances = config.utterances_per_speaker if config.few_utterances == "drop" else 1
+        kept = cap_speakers(kept, config.max_speakers, least_utterances, config.seed)
+        kept = perturb_speed(kept, config.speed_perturbation)
+        if config.views != "speaker":
+            return _split_of_views(name, corpus, kept, config.speakers_per_batch)
     speakers = choose_speakers(
         kept,
         config.speakers_per_batch if is_training else config.val_speakers_per_batch,
@@ -134,7 +155,24 @@ def _make_split(
         config.few_utterances if is_training else "repeat",
         name,
     )
-    return Split(name, corpus, kept, speakers)
+    return Split(name, corpus, kept, speakers, groups=speakers)
+
+
+def _split_of_views(
+    name: str, corpus: Corpus, utterances: tuple[Utterance, ...], num_utterances: int
+) -> Split:
+    """Gives a split whose batches are made of single utterances.
+
+    Raises:
+        UserError: there are fewer than a batch needs.
+    """
+    if len(utterances) < num_utterances:
+        raise UserError(
+            f"A {name} batch needs {num_utterances} different utterances, found "
+            f"{len(utterances)}. Add recordings, or lower speakers_per_batch."
+        )
+    groups = {utterance.utterance_id: [place] for place, utterance in enumerate(utterances)}
+    return Split(name, corpus, utterances, group_by_speaker(utterances), groups)
 
 
 def _read_trials(

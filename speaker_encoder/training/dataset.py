@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from speaker_encoder.audio.augment import Augmenter
 
 ShortUtterances: TypeAlias = Literal["repeat", "zero_pad"]
+Views: TypeAlias = Literal["speaker", "utterance", "halves"]
 
 _WINDOW_STREAM = 2
 _CROP_STREAM = 3
+_OWN_TRIES, _OTHER_TRIES = 4, 16
 _SILENCE = 1e-5  # below one step of 16-bit audio: nothing was recorded
 
 
@@ -47,13 +49,17 @@ class CropDataset(Dataset[Crop]):
     Args:
         utterances: the utterances that keys refer to.
         speakers: utterance indices by speaker, for labels and for a replacement when a file
-            turns out to be unusable.
+            turns out to be unusable; of views, by utterance.
         sampling_rate: Hz, of the model.
         window_seconds: shortest and longest crop; the length is drawn once per batch.
         batch_size: examples per batch over all processes; positions count through them.
         short_utterances: "repeat" or "zero_pad", for utterances shorter than the crop.
         seed: of the run.
         trim_silence: "off", "energy" or "vad": crops are taken from what trimming leaves.
+        views: "speaker": each example is a crop by itself. "utterance": the examples of an
+            utterance are as many random crops of it. "halves": they are the halves of one crop
+            of twice the length, one after the other, over and over.
+        num_views: examples of each utterance, neighbours in the batch.
     """
 
     def __init__(
@@ -66,16 +72,22 @@ class CropDataset(Dataset[Crop]):
         short_utterances: ShortUtterances,
         seed: int,
         trim_silence: str = "off",
+        views: Views = "speaker",
+        num_views: int = 1,
     ) -> None:
         self._utterances = utterances
-        self._speakers = speakers
-        self._labels = {name: label for label, name in enumerate(speakers)}
+        self._members = list(speakers.values())
+        self._labels = {
+            index: label for label, members in enumerate(self._members) for index in members
+        }
         self._reader = SpeechReader(utterances, sampling_rate, trim_silence)
         self._sampling_rate = sampling_rate
         self._window_seconds = window_seconds
         self._batch_size = batch_size
         self._short_utterances = short_utterances
         self._seed = seed
+        self._views = views
+        self._num_views = num_views
 
     def __len__(self) -> int:
         return len(self._utterances)
@@ -90,38 +102,55 @@ class CropDataset(Dataset[Crop]):
 
     def __getitem__(self, key: ExampleKey) -> Crop:
         """Reads the crop; an unusable file is replaced by another of its speaker, and named."""
-        speaker_id = self._utterances[key.utterance].speaker_id
-        members = self._speakers[speaker_id]
-        first = members.index(key.utterance)
-        generator = np.random.default_rng([self._seed, _CROP_STREAM, key.position])
-        fraction = generator.random()
+        label = self._labels[key.utterance]
         problems: list[tuple[str, str]] = []
-        for turn in range(len(members)):
-            index = members[(first + turn) % len(members)]
+        for index, fraction in self._attempts(key):
             try:
-                waveform = self._read(index, self.num_samples(key.position), fraction)
+                waveform = self._read(index, key.position, fraction)
             except AudioError as error:
                 problems.append((self._utterances[index].path, error.reason))
                 continue
-            label = self._labels[speaker_id]
             return Crop(waveform, label, index, key.position, tuple(problems))
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in problems)
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in dict.fromkeys(problems))
         failure = (
-            f"Speaker {speaker_id!r} has no usable recording:\n{listed}\n"
-            "Repair or remove these files, or the speaker."
+            f"Speaker {self._utterances[key.utterance].speaker_id!r} has no usable recording:\n"
+            f"{listed}\nRepair or remove these files, or the speaker."
         )
         nothing = np.zeros(self.num_samples(key.position), dtype=np.float32)
-        label = self._labels[speaker_id]
         return Crop(nothing, label, key.utterance, key.position, tuple(problems), failure)
 
-    def _read(self, index: int, num_samples: int, fraction: float) -> np.ndarray:
+    def _attempts(self, key: ExampleKey) -> Iterator[tuple[int, float]]:
+        """Gives utterances, and places in them, until one can be used.
+
+        A view has no other recording to go to: other places in its own are tried, and then the
+        utterances that follow in the corpus, for all views of the utterance the same ones.
+        """
+        counter = key.position if self._views != "halves" else key.position // self._num_views
+        generator = np.random.default_rng([self._seed, _CROP_STREAM, counter])
+        if self._views == "speaker":
+            fraction = generator.random()
+            members = self._members[self._labels[key.utterance]]
+            first = members.index(key.utterance)
+            yield from ((index, fraction) for index in (*members[first:], *members[:first]))
+            return
+        for _ in range(_OWN_TRIES):
+            yield key.utterance, generator.random()
+        for turn in range(1, min(_OTHER_TRIES, len(self._utterances))):
+            yield (key.utterance + turn) % len(self._utterances), generator.random()
+
+    def _read(self, index: int, position: int, fraction: float) -> np.ndarray:
         """Decodes the crop at `fraction` of the room for it; silence is an error."""
+        wanted = self.num_samples(position)
+        length = 2 * wanted if self._views == "halves" else wanted
         available = self._reader.num_samples(index)
-        start = int(fraction * (max(available - num_samples, 0) + 1))
-        waveform = self._reader.read(index, start, num_samples)
-        if is_silent(waveform):
+        start = int(fraction * (max(available - length, 0) + 1))
+        waveform = self._reader.read(index, start, length)
+        if waveform.size:
+            waveform = fit_to_length(waveform, length, self._short_utterances)
+        parts = [waveform[first : first + wanted] for first in range(0, length, wanted)]
+        if any(is_silent(part) for part in parts):
             raise AudioError(self._utterances[index].path, "digital silence")
-        return fit_to_length(waveform, num_samples, self._short_utterances)
+        return parts[position % self._num_views % len(parts)]
 
 
 def is_silent(waveform: np.ndarray) -> bool:
@@ -144,12 +173,13 @@ class CollateCrops:
         """Gives the batch of these crops."""
         input_values = torch.from_numpy(np.stack([crop.waveform for crop in crops]))
         positions = torch.tensor([crop.position for crop in crops])
+        utterances = torch.tensor([crop.utterance for crop in crops])
         if self._augmenter is not None:
-            input_values = self._augmenter(input_values, positions)
+            input_values = self._augmenter(input_values, positions, utterances)
         return {
             "input_values": input_values,
             "labels": torch.tensor([crop.label for crop in crops]),
-            "utterances": torch.tensor([crop.utterance for crop in crops]),
+            "utterances": utterances,
             "positions": positions,
             "problems": [problem for crop in crops for problem in crop.problems],
             "failures": [crop.failure for crop in crops if crop.failure is not None],

@@ -16,6 +16,7 @@ from speaker_encoder.errors import UserError
 
 FEW_UTTERANCES = ("repeat", "drop", "error")
 _SAMPLER_STREAM = 1  # sets these random numbers apart from those of crops and augmentation
+_CAP_STREAM = 5
 
 _logger = logging.getLogger(__name__)
 
@@ -135,23 +136,28 @@ def plan_batches(
     speakers: dict[str, list[int]],
     speakers_per_batch: int,
     utterances_per_speaker: int,
-    seed: int,
+    generator: np.random.Generator,
 ) -> Iterator[list[int]]:
     """Gives batch after batch without end: utterance indices, P runs of K of one speaker each.
 
     All speakers come up once before any comes up again, and so do all utterances of a speaker;
     a speaker never comes up twice in a batch.
     """
-    generator = np.random.default_rng([seed, _SAMPLER_STREAM])
-    names = list(speakers)
-    speaker_cycler = _Cycler([range(len(names))], generator)
-    utterance_cyclers = [_Cycler(_sessions(utterances, speakers[n]), generator) for n in names]
+    members = list(speakers.values())
+    speaker_cycler = _Cycler([range(len(members))], generator)
+    utterance_cyclers: dict[int, _Cycler] = {}
+
+    def deal(speaker: int) -> list[int]:
+        if len(members[speaker]) == 1:
+            return members[speaker] * utterances_per_speaker
+        if speaker not in utterance_cyclers:
+            sessions = _sessions(utterances, members[speaker])
+            utterance_cyclers[speaker] = _Cycler(sessions, generator)
+        return utterance_cyclers[speaker].deal(utterances_per_speaker)
+
     while True:
-        yield [
-            index
-            for speaker in speaker_cycler.deal(speakers_per_batch)
-            for index in utterance_cyclers[speaker].deal(utterances_per_speaker)
-        ]
+        dealt = speaker_cycler.deal(speakers_per_batch)
+        yield [index for speaker in dealt for index in deal(speaker)]
 
 
 class SpeakerBatchSampler(Sampler[ExampleKey]):
@@ -160,6 +166,17 @@ class SpeakerBatchSampler(Sampler[ExampleKey]):
     An epoch is `num_utterances // (P*K)` batches, at least one. What comes in epoch e is a
     function of the seed and e; an epoch that is not the next one is reached by dealing again from
     the start, which costs microseconds per batch.
+
+    Args:
+        utterances: what indices refer to.
+        speakers: utterance indices by speaker; of views, by utterance.
+        speakers_per_batch: P.
+        utterances_per_speaker: K.
+        seed: of the run.
+        max_utterances_per_speaker: of one epoch, rounded down to a multiple of K; which ones is
+            drawn anew for each epoch. None: no limit.
+        is_of_views: each "speaker" is one utterance, which comes up once an epoch, K times in
+            its batch.
     """
 
     def __init__(
@@ -169,13 +186,25 @@ class SpeakerBatchSampler(Sampler[ExampleKey]):
         speakers_per_batch: int,
         utterances_per_speaker: int,
         seed: int,
+        max_utterances_per_speaker: int | None = None,
+        is_of_views: bool = False,
     ) -> None:
-        self._arguments = (utterances, speakers, speakers_per_batch, utterances_per_speaker, seed)
+        self._utterances = utterances
+        self._speakers = speakers
+        self._size = (speakers_per_batch, utterances_per_speaker)
+        self._seed = seed
+        self._cap = None
+        if max_utterances_per_speaker is not None:
+            rounds = max(1, max_utterances_per_speaker // utterances_per_speaker)
+            self._cap = rounds * utterances_per_speaker
         self.batch_size = speakers_per_batch * utterances_per_speaker
-        num_utterances = sum(len(members) for members in speakers.values())
-        self.batches_per_epoch = max(1, num_utterances // self.batch_size)
+        counts = [len(members) for members in speakers.values()]
+        if is_of_views:
+            counts = [utterances_per_speaker] * len(speakers)
+        num_examples = sum(min(count, self._cap or count) for count in counts)
+        self.batches_per_epoch = max(1, num_examples // self.batch_size)
         self._epoch = 0
-        self._plan = plan_batches(*self._arguments)
+        self._plan = self._plan_from(0)
         self._next_batch = 0
 
     def __len__(self) -> int:
@@ -187,10 +216,23 @@ class SpeakerBatchSampler(Sampler[ExampleKey]):
 
     def __iter__(self) -> Iterator[ExampleKey]:
         first = self._epoch * self.batches_per_epoch
-        if first != self._next_batch:
-            self._plan = itertools.islice(plan_batches(*self._arguments), first, None)
+        if self._cap is not None or first != self._next_batch:
+            self._plan = self._plan_from(first)
         self._next_batch = -1  # an iteration that is left half-way must not be gone on from
         for batch in range(first, first + self.batches_per_epoch):
             for place, utterance in enumerate(next(self._plan)):
                 yield ExampleKey(utterance, batch * self.batch_size + place)
         self._next_batch = first + self.batches_per_epoch
+
+    def _plan_from(self, first: int) -> Iterator[list[int]]:
+        """Gives the batches from number `first` on; with a limit, those of the epoch alone."""
+        if self._cap is None:
+            generator = np.random.default_rng([self._seed, _SAMPLER_STREAM])
+            plan = plan_batches(self._utterances, self._speakers, *self._size, generator)
+            return itertools.islice(plan, first, None)
+        generator = np.random.default_rng([self._seed, _CAP_STREAM, self._epoch])
+        chosen = {
+            name: generator.permutation(members)[: self._cap].tolist()
+            for name, members in self._speakers.items()
+        }
+        return plan_batches(self._utterances, chosen, *self._size, generator)

@@ -68,7 +68,7 @@ class SpeechReader:
     def _speech(self, index: int) -> list[tuple[int, int]]:
         """(start, stop) of the speech in an utterance, in samples."""
         utterance = self._utterances[index]
-        total = int(utterance.num_samples * self._rate / utterance.sampling_rate)
+        total = int(utterance.num_samples * self._rate / utterance.played_rate)
         if self._method == "off":
             return [(0, max(total, 1))]
         if index not in self._spans:
@@ -89,5 +89,10 @@ class SpeechReader:
         utterance = self._utterances[index]
         info = AudioInfo(utterance.num_samples, utterance.sampling_rate, 1)
         return read_audio(
-            utterance.path, self._rate, start=start, num_samples=num_samples, info=info
+            utterance.path,
+            self._rate,
+            start=start,
+            num_samples=num_samples,
+            info=info,
+            played_rate=utterance.played_rate,
         )

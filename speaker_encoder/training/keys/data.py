@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from speaker_encoder.training.config_compound import FilePath, NumberOrRange
 from speaker_encoder.training.config_kinds import Boolean, Number, choice, integer
+from speaker_encoder.training.config_lists import NumberList
 from speaker_encoder.training.config_tables import known_layouts
 from speaker_encoder.training.keys.field import REQUIRED, key
 
@@ -79,11 +80,38 @@ class DataKeys:
     min_utterance_seconds: float = key(
         Number(least=0), 0.5, "Utterances shorter than this are left out; 0 keeps all."
     )
+    speed_perturbation: tuple[float, ...] = key(
+        NumberList(Number(least=0.5, most=2)),
+        [],
+        "Speeds at which every training utterance is heard again as one of a new speaker; "
+        "[0.9, 1.1]: three times as many speakers.",
+    )
+    max_speakers: int | None = key(
+        integer(2, nullable=True),
+        None,
+        "Train on a random choice of so many speakers (before speed_perturbation); null: on all.",
+    )
+    max_utterances_per_speaker: int | None = key(
+        integer(2, nullable=True),
+        None,
+        "Utterances of a speaker in one epoch, at most, chosen anew for each epoch; rounded down "
+        "to a multiple of utterances_per_speaker. null: no limit.",
+    )
+    views: str = key(
+        choice("speaker", "utterance", "halves"),
+        "speaker",
+        "What a training batch has P of. speaker: speakers with K utterances. For self-supervised "
+        "losses, labels unused, single utterances with K views: random crops (utterance), or the "
+        "halves of one crop of twice window_size_s, with K = 4 also each of them pitch-shifted.",
+    )
     speakers_per_batch: int = key(
         integer(2), 6, "P: speakers in a training batch; divided over the devices."
     )
     utterances_per_speaker: int = key(
-        integer(2), 8, "K: utterances of each speaker in a training batch."
+        integer(1),
+        8,
+        "K: utterances of each speaker in a training batch; at least 2, but with a loss of "
+        "classes alone.",
     )
     val_speakers_per_batch: int = key(integer(2), 4, "P of the validation batches.")
     val_utterances_per_speaker: int = key(integer(2), 8, "K of the validation batches.")
