@@ -113,7 +113,7 @@ class HubServer(ThreadingHTTPServer):
 
     def start(self) -> HubServer:
         """Serves in a thread."""
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def stop(self) -> None:

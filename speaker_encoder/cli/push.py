@@ -11,8 +11,18 @@ example:
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 from speaker_encoder.errors import EXIT_DONE
+
+_UNWIND_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +86,47 @@ def run(arguments: argparse.Namespace) -> int:
     options = PushOptions(
         **{name: getattr(arguments, name) for name in names}, datasets=tuple(arguments.datasets)
     )
-    outcome = push_folder(arguments.folder, options)
+    with _ended_by_signals():
+        outcome = push_folder(arguments.folder, options)
+    for loader, difference in outcome.differences.items():
+        print(f"read back with {loader}: embeddings differ by {difference:.1g} at most")
     print(f"pushed {len(outcome.files)} files to {outcome.url}, commit {outcome.commit[:12]}")
     return EXIT_DONE
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Makes Ctrl-C and SIGTERM end a push soon, and leave no files behind.
+
+    Raising alone would not do: the client first waits for the uploads that are going on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    timers: list[threading.Timer] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        def at_once() -> None:
+            shutil.rmtree(place, ignore_errors=True)
+            os._exit(128 + number)
+
+        timers.append(threading.Timer(_UNWIND_SECONDS, at_once))
+        timers[-1].daemon = True
+        timers[-1].start()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    ours = (signal.SIGINT, signal.SIGTERM)
+    usual_place, place = tempfile.tempdir, tempfile.mkdtemp(prefix="speaker_encoder_push_")
+    before = {number: signal.signal(number, end) for number in ours}
+    try:
+        tempfile.tempdir = place  # of all that is written on the way
+        yield
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        tempfile.tempdir = usual_place
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for timer in timers:
+            timer.cancel()

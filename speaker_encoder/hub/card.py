@@ -17,7 +17,7 @@ from speaker_encoder.hub.origins import (
 from speaker_encoder.hub.upstream_forms import TRANSFORMERS_SUBFOLDER
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
+    from huggingface_hub import EvalResult, ModelCardData
 
 PIPELINE_TAG = "feature-extraction"
 LIBRARY_NAME = "speaker-encoder"
@@ -33,12 +33,13 @@ class CardFacts:
         encoder_kind: family of the encoder.
         embedding_dim: D.
         base_model_name: what it started from: a name, a Hub id, or the name of a folder.
-        source_license: identifier of the licence that came with the base model's weights.
-        license: identifier that the user names, where the base model's is not known.
+        source_license: the licence that came with the base model's weights.
+        license: the one that the user names, where the base model's is not known.
         datasets: Hub ids or names of the training data.
         config: public training config; empty: not known.
         results: public results; empty: not measured.
         pictures: names in ``plots/``.
+        umap_step: of the embeddings in ``umap.png``; None: not known.
         has_upstream: the upstream library's form is there.
     """
 
@@ -46,18 +47,25 @@ class CardFacts:
     encoder_kind: str
     embedding_dim: int
     base_model_name: str | None = None
-    source_license: str | None = None
-    license: str | None = None
+    source_license: License | None = None
+    license: License | None = None
     datasets: tuple[str, ...] = ()
     config: dict[str, Any] | None = None
     results: dict[str, Any] | None = None
     pictures: tuple[str, ...] = ()
+    umap_step: int | None = None
     has_upstream: bool = False
 
     @property
     def is_pretrained(self) -> bool:
         """It started from trained weights."""
         return (self.config or {}).get("pretrained") is not False
+
+    @property
+    def base_repository(self) -> str | None:
+        """The Hub repository that it started from; None: none, or this one itself."""
+        repository = hub_repository(self.base_model_name) if self.is_pretrained else None
+        return repository if repository != self.repo_id else None
 
 
 def write_card(path: Path, facts: CardFacts) -> None:
@@ -71,7 +79,7 @@ def card_text(facts: CardFacts) -> str:
     Raises:
         UserError: the licence contradicts the base model's.
     """
-    header = _header(facts)
+    header = card_header(facts).to_yaml(line_break="\n").rstrip("\n")
     return f"---\n{header}\n---\n\n{_body(facts)}\n"
 
 
@@ -83,28 +91,32 @@ def chosen_license(facts: CardFacts) -> License | None:
     """
     from speaker_encoder.errors import UserError
 
-    known = None
-    if facts.is_pretrained:
-        known = license_of_base(facts.base_model_name, facts.source_license)
-    if known is None:
-        return License(facts.license) if facts.license else None
-    if facts.license and facts.license != known.identifier:
+    if not facts.is_pretrained:  # the weights are the user's own
+        return facts.license or facts.source_license
+    known = license_of_base(facts.base_model_name, facts.source_license)
+    if known is None or facts.license is None:
+        return known or facts.license
+    if facts.license.identifier not in (known.identifier, known.name):
         raise UserError(
-            f"license: found {facts.license!r}, but the weights started from "
-            f"{facts.base_model_name}, whose licence is {known.name or known.identifier!r}; it is "
-            "kept. Leave license out."
+            f"license: found {facts.license.text!r}, but the weights started from "
+            f"{facts.base_model_name or 'others'}, whose licence is {known.text!r}; it is kept. "
+            "Leave license out."
         )
     return known
 
 
-def _header(facts: CardFacts) -> str:
+def card_header(facts: CardFacts) -> ModelCardData:
+    """Gives what the Hub reads of the card.
+
+    Raises:
+        UserError: the licence contradicts the base model's.
+    """
     from huggingface_hub import ModelCardData
 
     licence = chosen_license(facts)
-    repository = hub_repository(facts.base_model_name) if facts.is_pretrained else None
     results = _eval_results(facts)
-    data = ModelCardData(
-        base_model=repository,
+    return ModelCardData(
+        base_model=facts.base_repository,
         datasets=[name for name in facts.datasets if "/" in name] or None,
         eval_results=results or None,
         library_name=LIBRARY_NAME,
@@ -115,14 +127,12 @@ def _header(facts: CardFacts) -> str:
         pipeline_tag=PIPELINE_TAG,
         tags=_tags(facts),
     )
-    return data.to_yaml(line_break="\n").rstrip("\n")
 
 
 def _tags(facts: CardFacts) -> list[str]:
     tags = ["speaker-verification", "speaker-recognition", "speaker-embedding", "speech"]
     tags.append({"ecapa": "ecapa-tdnn"}.get(facts.encoder_kind, facts.encoder_kind))
-    loss = _loss_name(facts)
-    tags += [loss] if loss else []
+    tags += _loss_names(facts)
     library = {"ecapa": "speechbrain", "wavlm": "transformers"}.get(facts.encoder_kind)
     return [*tags, library] if facts.has_upstream and library else tags
 
@@ -164,9 +174,10 @@ def _trials_text(results: dict[str, Any]) -> str:
     )
 
 
-def _loss_name(facts: CardFacts) -> str | None:
-    loss = (facts.config or {}).get("loss")
-    return loss.get("name") if isinstance(loss, dict) else loss
+def _loss_names(facts: CardFacts) -> list[str]:
+    loss = (facts.config or {}).get("loss") or []
+    parts = loss if isinstance(loss, list) else [loss]
+    return [part["name"] if isinstance(part, dict) else part for part in parts]
 
 
 def _body(facts: CardFacts) -> str:
@@ -177,7 +188,7 @@ def _body(facts: CardFacts) -> str:
     sections += ["## Training data", _training_data(facts), ""]
     sections += ["## Measured on unseen speakers", *_measured(facts), ""]
     if facts.pictures:
-        sections += ["## Pictures", *(_picture(name) for name in facts.pictures), ""]
+        sections += ["## Pictures", *(_picture(name, facts) for name in facts.pictures), ""]
     sections += ["## Limits", LIMITS, ""]
     text = "\n\n".join(section for section in sections if section)
     for name, value in (
@@ -193,16 +204,16 @@ def _body(facts: CardFacts) -> str:
 
 
 def _summary(facts: CardFacts) -> str:
-    repository = hub_repository(facts.base_model_name)
+    repository = facts.base_repository
     if not facts.is_pretrained:
         start = f"trained from random weights ({facts.encoder_kind})"
     elif repository:
         start = f"fine-tuned from [{repository}](https://huggingface.co/{repository})"
-    elif facts.base_model_name:
+    elif facts.base_model_name and facts.base_model_name != facts.repo_id:
         start = f"fine-tuned from `{facts.base_model_name}`"
     else:
         start = f"of the family {facts.encoder_kind}"
-    loss = _loss_name(facts)
+    loss = " + ".join(_loss_names(facts))
     loss_text = f" with the {loss.upper()} loss" if loss else ""
     return (
         f"A speaker encoder, {start}{loss_text} by "
@@ -261,9 +272,10 @@ def _row(name: str, measured: dict[str, Any]) -> str:
     return f"| {name} | {measured['step']} | {eer} | {dcf} |"
 
 
-def _picture(name: str) -> str:
+def _picture(name: str, facts: CardFacts) -> str:
+    at_step = f" at step {facts.umap_step}" if facts.umap_step is not None else ""
     captions = {
-        "umap.png": "Embeddings of speakers, UMAP",
+        "umap.png": f"Embeddings of speakers{at_step}, UMAP",
         "det.png": "Detection error trade-off on the trials above",
         "curve.png": "Training and validation over the steps",
     }
@@ -271,6 +283,6 @@ def _picture(name: str) -> str:
 
 
 def _citations(facts: CardFacts) -> str:
-    names = [facts.encoder_kind, *([_loss_name(facts) or ""])]
+    names = [facts.encoder_kind, *_loss_names(facts)]
     texts = dict.fromkeys(CITATIONS[name] for name in names if name in CITATIONS)
     return "\n".join(texts)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.hub.card import CardFacts, write_card
-from speaker_encoder.hub.secrets import without_local
+from speaker_encoder.hub.card import CardFacts, card_header, chosen_license, write_card
+from speaker_encoder.hub.origins import License
+from speaker_encoder.hub.own_card import read_own_card
+from speaker_encoder.hub.secrets import REMOVED, without_local
 from speaker_encoder.hub.upstream_forms import load_as_float32, write_upstream_form
 
 if TYPE_CHECKING:
@@ -69,36 +72,61 @@ def write_contents(
     folder.mkdir(parents=True, exist_ok=True)
     _write_own_form(encoder, folder, dtype)
     has_upstream = write_upstream_form(encoder, folder, options.repo_id, dtype)
-    config = public_config(source.train_config(), options.secrets) if source else {}
-    results = public_results(source.results(), options.secrets) if source else {}
+    known_names = (encoder.config.base_model_name, options.repo_id)
+    config = public_config(source.train_config(), options.secrets, known_names) if source else {}
+    results = public_results(source.results(), options.secrets, known_names) if source else {}
     if config:
         _write_json(folder / "train_config.json", config)
     if results:
         _write_json(folder / "results.json", results)
     pictures = source.pictures() if source else {}
-    for name, path in pictures.items():
+    for name, picture in pictures.items():
         (folder / "plots").mkdir(exist_ok=True)
-        shutil.copyfile(path, folder / "plots" / name)
+        shutil.copyfile(picture.path, folder / "plots" / name)
     if options.include_loss:
         _write_loss(encoder, folder, source)
-    own_card = source.model_dir / "README.md" if source else None
-    if not config and own_card is not None and own_card.is_file():
-        shutil.copyfile(own_card, folder / "README.md")
-        return
+    umap = pictures.get("umap.png")
     facts = CardFacts(
         repo_id=options.repo_id,
         encoder_kind=encoder.config.encoder_kind,
         embedding_dim=encoder.embedding_dim,
         base_model_name=encoder.config.base_model_name,
-        source_license=encoder.config.source_license,
-        license=options.license,
+        source_license=License.of_config(encoder.config),
+        license=License(options.license) if options.license else None,
         datasets=options.datasets,
         config=config,
         results=results,
         pictures=tuple(pictures),
+        umap_step=umap.step if umap else None,
         has_upstream=has_upstream,
     )
-    write_card(folder / "README.md", facts)
+    _write_card(folder, facts, None if config or source is None else source.model_dir)
+
+
+def _write_card(folder: Path, facts: CardFacts, model_dir: Path | None) -> None:
+    """Writes README.md, and the licence into config.json, so that who trains on keeps it.
+
+    Args:
+        folder: of the repository.
+        facts: of the card.
+        model_dir: where the user's own card may lie; None: one of a run is written anew.
+
+    Raises:
+        UserError: licences or datasets contradict each other, or the user's card is damaged.
+    """
+    if model_dir is not None and (model_dir / "README.md").is_file():
+        own = read_own_card(model_dir / "README.md")
+        facts = replace(facts, license=own.license(facts.license))
+        text = own.completed(card_header(facts), facts.datasets)
+        (folder / "README.md").write_bytes(text.encode("utf-8"))
+    else:
+        write_card(folder / "README.md", facts)
+    licence = chosen_license(facts)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["source_license"] = licence.identifier if licence else None
+    config["source_license_name"] = licence.name if licence else None
+    config["source_license_link"] = licence.link if licence else None
+    _write_json(folder / "config.json", config)
 
 
 def _write_own_form(encoder: SpeakerEncoder, folder: Path, dtype: torch.dtype) -> None:
@@ -119,10 +147,17 @@ def _write_own_form(encoder: SpeakerEncoder, folder: Path, dtype: torch.dtype) -
         load_as_float32(folder)
 
 
-def public_config(config: dict[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+def public_config(
+    config: dict[str, Any], secrets: Iterable[str], known_names: Iterable[str | None] = ()
+) -> dict[str, Any]:
     """Gives a training config without secrets and local paths.
 
     Keys that hold a path are left out, but for the words that are no path, such as "demo".
+
+    Args:
+        config: as it stands on disk.
+        secrets: that no text may hold.
+        known_names: of encoders that are known to be no folders here.
     """
     from speaker_encoder.training.config import config_keys
     from speaker_encoder.training.config_compound import FilePath, PathList
@@ -137,20 +172,46 @@ def public_config(config: dict[str, Any], secrets: Iterable[str]) -> dict[str, A
         )
         if not is_secret and not (is_path and value):
             public[name] = value
-    if Path(str(config.get("model_name"))).expanduser().exists():
-        public["model_name"] = Path(str(config["model_name"])).name
+    if "model_name" in public:
+        public["model_name"] = _public_name(str(public["model_name"]), known_names)
+    if isinstance(public.get("training_arguments"), dict):  # they may name files and folders
+        public["training_arguments"] = {
+            name: REMOVED if isinstance(value, str) and os.sep in value else value
+            for name, value in public["training_arguments"].items()
+        }
     return without_local(public, secrets)
 
 
-def public_results(results: dict[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
-    """Gives a run's results without the names of files; how many were unusable is kept."""
+def _public_name(name: str, known_names: Iterable[str | None]) -> str:
+    """Gives an encoder's name, of a folder only the last part.
+
+    A folder like "models/mine" looks as a repository does; from elsewhere it cannot be seen which.
+    """
+    from speaker_encoder.modeling.registry import NAMES
+
+    if name in NAMES or name in known_names:
+        return name
+    return Path(name.replace("\\", "/")).name
+
+
+def public_results(
+    results: dict[str, Any], secrets: Iterable[str], known_names: Iterable[str | None] = ()
+) -> dict[str, Any]:
+    """Gives a run's results without the names of files; how many were unusable is kept.
+
+    Args:
+        results: as they stand on disk.
+        secrets: that no text may hold.
+        known_names: as ``public_config``.
+    """
     if not results:
         return {}
-    unusable = results.get("unusable_files") or {}
     public = {name: value for name, value in results.items() if name != "unusable_files"}
-    if Path(str(results.get("model_name"))).expanduser().exists():
-        public["model_name"] = Path(str(results["model_name"])).name
-    return without_local({**public, "num_unusable_files": len(unusable)}, secrets)
+    if "unusable_files" in results:  # those of a repository have their number alone
+        public["num_unusable_files"] = len(results["unusable_files"] or {})
+    if "model_name" in public:
+        public["model_name"] = _public_name(str(public["model_name"]), known_names)
+    return without_local(public, secrets)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from speaker_encoder.errors import UserError
+from speaker_encoder.hub.check import check_utterances
 from speaker_encoder.modeling import SpeakerEncoder
 
 if TYPE_CHECKING:
@@ -122,9 +123,11 @@ def check_onnx(
     checks = []
     with _on_the_cpu_in_float32(encoder):
         for seconds in batches:
-            waveforms = _speech_like(encoder, seconds)
+            least = encoder.min_num_samples
+            beyond = [least / encoder.sampling_rate + extra for extra in seconds]
+            waveforms = check_utterances(encoder.sampling_rate, least, beyond)
             embeddings = embed_with_onnx(session, waveforms)
-            expected = encoder.encode(list(waveforms), show_progress=False).numpy()
+            expected = encoder.encode(waveforms, show_progress=False).numpy()
             difference = float(np.abs(embeddings - expected).max())
             checks.append(OnnxCheck(tuple(len(one) for one in waveforms), difference))
             if not difference <= tolerance:  # also where it is not a number
@@ -213,18 +216,6 @@ def _described(encoder: SpeakerEncoder) -> dict[str, str]:
         "license": encoder.config.source_license,
     }
     return {name: str(value) for name, value in described.items() if value is not None}
-
-
-def _speech_like(encoder: SpeakerEncoder, seconds: Sequence[float]) -> list[np.ndarray]:
-    """Coloured noise whose level changes as in speech, another for each utterance."""
-    waveforms = []
-    for position, extra in enumerate(seconds):
-        num_samples = encoder.min_num_samples + round(extra * encoder.sampling_rate)
-        noise = np.random.default_rng((position, num_samples)).standard_normal(num_samples + 4)
-        coloured = np.convolve(noise, [1.0, 0.9, 0.5, 0.2, 0.1], mode="valid")
-        level = 0.01 + 0.1 * np.abs(np.sin(np.arange(num_samples) / 2500 + position))
-        waveforms.append((level * coloured).astype(np.float32))
-    return waveforms
 
 
 @contextmanager

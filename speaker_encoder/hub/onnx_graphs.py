@@ -18,6 +18,7 @@ from speaker_encoder.modeling.backbone import Backbone
 from speaker_encoder.modeling.batching import normalize_utterances
 from speaker_encoder.modeling.dvector import (
     HOP_SAMPLES,
+    LSTM,
     MIN_COVERAGE,
     PARTIAL_FRAMES,
     PARTIAL_STEP,
@@ -136,9 +137,15 @@ class WavLMGraph(WavLMBackbone):
 
     Args:
         backbone: The one to copy.
+
+    Raises:
+        UserError: its head is an ECAPA-TDNN.
     """
 
     def __init__(self, backbone: Backbone) -> None:
+        head = backbone.encoder_config["head"]["name"]
+        if head == "ecapa":
+            raise UserError("A wavlm encoder with the ecapa head has no ONNX graph.")
         super().__init__(backbone.encoder_config)
         _with_weights_of(self, backbone)
 
@@ -179,9 +186,15 @@ class DVectorGraph(DVectorBackbone):
 
     Args:
         backbone: The one to copy.
+
+    Raises:
+        UserError: its network is another than Resemblyzer's.
     """
 
     def __init__(self, backbone: Backbone) -> None:
+        if backbone.encoder_config["network"] != LSTM:
+            network = backbone.encoder_config["network"]
+            raise UserError(f"A dvector encoder with network {network!r} has no ONNX graph.")
         super().__init__(backbone.encoder_config)
         _with_weights_of(self, backbone)
         self.mel = ConvolvedPowerMel(self.mel)  # type: ignore[assignment]

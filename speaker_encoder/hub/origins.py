@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speaker_encoder.modeling import SpeakerEncoderConfig
 
 _WAVLM_CITATION = """\
 @article{chen2022wavlm,
@@ -57,8 +61,23 @@ class License:
     name: str | None = None
     link: str | None = None
 
+    @classmethod
+    def of_config(cls, config: SpeakerEncoderConfig) -> License | None:
+        """Gives the licence that an encoder's config carries, None where it carries none."""
+        if not config.source_license:
+            return None
+        return cls(config.source_license, config.source_license_name, config.source_license_link)
+
+    @property
+    def text(self) -> str:
+        """What people call it."""
+        return self.name or self.identifier
+
 
 _APACHE = License("apache-2.0")
+_SPEECHBRAIN = {
+    f"speechbrain/spkrec-{network}-voxceleb" for network in ("ecapa", "xvect", "resnet")
+}
 _WAVLM = License("other", "unispeech", "https://github.com/microsoft/UniSpeech/blob/main/LICENSE")
 
 
@@ -72,16 +91,16 @@ def hub_repository(base_model_name: str | None) -> str | None:
     return base_model_name if is_hub_id else None
 
 
-def license_of_base(base_model_name: str | None, source_license: str | None) -> License | None:
+def license_of_base(base_model_name: str | None, carried: License | None) -> License | None:
     """Gives the licence of the weights that were started from, None where it is not known.
 
     Args:
         base_model_name: a name of ``NAMES``, a Hub id, or the name of a folder.
-        source_license: identifier that came with the weights.
+        carried: the licence that came with the weights.
     """
     repository = hub_repository(base_model_name)
     if repository is not None and repository.startswith("microsoft/wavlm"):
         return _WAVLM
-    if base_model_name == "dvector" or repository == "speechbrain/spkrec-ecapa-voxceleb":
+    if base_model_name == "dvector" or repository in _SPEECHBRAIN:
         return _APACHE
-    return License(source_license) if source_license else None
+    return carried

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,17 +45,22 @@ _OURS = (
     "plots/curve.png",
 )
 
-_ANSWER_SECONDS = 300.0
-"""A Hub that does not answer for so long is out of reach."""
-
 
 @dataclass(frozen=True)
 class PushOutcome:
-    """What was pushed: the repository's address, its commit, and the names of its files."""
+    """What was pushed.
+
+    Attributes:
+        url: address of the repository.
+        commit: its commit.
+        files: their names.
+        differences: loader that read it back -> largest difference of a component of an embedding.
+    """
 
     url: str
     commit: str
     files: tuple[str, ...]
+    differences: dict[str, float] = field(default_factory=dict)
 
 
 def push_folder(folder: str | Path, options: PushOptions) -> PushOutcome:
@@ -124,6 +129,8 @@ def _push(
     """Writes, checks, and uploads."""
     encoder.refuse_untrained_head()
     secrets = known_secrets([options.token])
+    if any(secret in (options.commit_message or "") for secret in secrets):
+        raise UserError("Nothing was pushed: commit_message holds a secret. Write another one.")
     contents = ContentOptions(
         repo_id=options.repo_id,
         dtype=options.dtype,
@@ -136,10 +143,12 @@ def _push(
         folder = Path(temporary) / options.repo_id.split("/")[-1]
         write_contents(encoder, folder, contents, source)
         is_bfloat16 = next(encoder.parameters()).dtype == torch.bfloat16
-        check_contents(encoder, folder, is_bfloat16 or options.dtype == "bfloat16")
+        is_bfloat16 = is_bfloat16 or options.dtype == "bfloat16"
+        differences = check_contents(encoder, folder, is_bfloat16) or {}
         refuse_secrets(folder, secrets)
         _logger.info("read back and compared; pushing to %s", options.repo_id)
-        return _upload_with_patience(folder, options, place)
+        outcome = _upload_with_patience(folder, options, place)
+    return replace(outcome, differences=differences)
 
 
 def _upload_with_patience(folder: Path, options: PushOptions, place: str | None) -> PushOutcome:
@@ -152,7 +161,7 @@ def _upload_with_patience(folder: Path, options: PushOptions, place: str | None)
 
     for attempt in range(1, _NUM_ATTEMPTS + 1):
         try:
-            with _quiet_without_terminal():
+            with _quiet_without_terminal(), _not_for_ever(options.answer_seconds):
                 return _upload(folder, options)
         except (HfHubHTTPError, HTTPError, OSError, RuntimeError, ValueError) as error:
             if attempt == _NUM_ATTEMPTS or not may_pass(error):
@@ -183,12 +192,23 @@ def _quiet_without_terminal() -> Iterator[None]:
             enable_progress_bars()
 
 
+@contextlib.contextmanager
+def _not_for_ever(seconds: float) -> Iterator[None]:
+    """Gives the client, which has none, a time-out for each answer."""
+    from huggingface_hub.utils import get_session
+
+    client = get_session()
+    before, client.timeout = client.timeout, seconds
+    try:
+        yield
+    finally:
+        client.timeout = before
+
+
 def _upload(folder: Path, options: PushOptions) -> PushOutcome:
     """Makes the repository if need be, and all of it one commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.utils import get_session
 
-    get_session().timeout = _ANSWER_SECONDS  # without one the client waits for ever
     api = HfApi(token=options.token, library_name="speaker-encoder")
     api.create_repo(options.repo_id, private=options.private, exist_ok=True)
     if options.private and not api.model_info(options.repo_id).private:

@@ -20,6 +20,7 @@ class PushOptions:
         license: identifier of the licence, where the base model's is not known.
         datasets: names of the training data for the card.
         retry_seconds: pause before the second attempt; doubled before each further one.
+        answer_seconds: a Hub that does not answer for so long is out of reach.
     """
 
     repo_id: str
@@ -32,3 +33,4 @@ class PushOptions:
     license: str | None = None
     datasets: tuple[str, ...] = ()
     retry_seconds: float = 2.0
+    answer_seconds: float = 300.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)", re.I
 _TOKEN = re.compile(r"\b(hf|hf_oauth|api_org|ghp|sk)_[A-Za-z0-9]{16,}")
 _LOCAL_PATH = re.compile(r"^(/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file:)|[\\]|[\s=:,'\"]/\w+/")
 _LEAST_SECRET = 8
+_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _TEXT_SUFFIXES = (".json", ".md", ".yaml", ".txt", ".svg")
 _CHUNK = 1 << 22
 
@@ -33,15 +35,26 @@ def known_secrets(given: Iterable[str | None] = ()) -> set[str]:
     if token:
         found.add(token)
     # A switch such as 1 or true is no secret, nor is the path of a file that holds one.
-    return {
-        value
-        for value in found
-        if isinstance(value, str) and len(value) >= _LEAST_SECRET and not _is_path(value)
-    }
+    return {value for value in found if len(value) >= _LEAST_SECRET and not _is_path(value)}
 
 
 def _is_path(value: str) -> bool:
-    return value.startswith(("/", "~", "./", "../")) or os.path.exists(value)
+    """Says if it is a file's or folder's; a secret, too, may begin with a slash."""
+    try:
+        return Path(value).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long for one, or of nobody's home
+        return False
+
+
+def lend_token(environment: MutableMapping[str, str], token: str | None) -> None:
+    """Puts a config's token into an environment that has none of its own.
+
+    Args:
+        environment: of a process that will talk to the Hub.
+        token: of the config, if it has one.
+    """
+    if token and not any(environment.get(name, "").strip() for name in _TOKEN_VARIABLES):
+        environment["HF_TOKEN"] = token
 
 
 def without_local(value: Any, secrets: Iterable[str] = ()) -> Any:
@@ -91,11 +104,12 @@ def refuse_secrets(folder: Path, secrets: Iterable[str]) -> None:
     Raises:
         UserError: a file holds a secret or, in a text, the user's folder; it is not shown.
     """
-    wanted = [secret.encode() for secret in secrets]
+    wanted = [form.encode() for secret in secrets for form in {secret, json.dumps(secret)[1:-1]}]
+    overlap = max([1024, *map(len, wanted)])
     home = _home().encode() if len(_home()) > 1 else None
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         is_text = path.suffix in _TEXT_SUFFIXES
-        for content in _pieces(path):
+        for content in _pieces(path, overlap):
             if any(secret in content for secret in wanted):
                 _refuse(path.relative_to(folder), "a secret of this machine's environment")
             if is_text and _TOKEN.search(content.decode("utf-8", "replace")):
@@ -104,9 +118,8 @@ def refuse_secrets(folder: Path, secrets: Iterable[str]) -> None:
                 _refuse(path.relative_to(folder), "a path of your home folder")
 
 
-def _pieces(path: Path) -> Iterable[bytes]:
+def _pieces(path: Path, overlap: int) -> Iterable[bytes]:
     """Gives a file's content in pieces that overlap, so that nothing hides at a border."""
-    overlap = 1024
     with open(path, "rb") as file:
         tail = b""
         while piece := file.read(_CHUNK):

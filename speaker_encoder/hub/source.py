@@ -10,6 +10,19 @@ from typing import Any
 
 from speaker_encoder.errors import UserError
 
+_RESULTS = {
+    *("before", "after", "steps", "num_train_utterances", "num_train_speakers", "train_hours"),
+    *("num_val_speakers", "num_targets", "num_nontargets"),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a run, and the step that it is of; None: not known."""
+
+    path: Path
+    step: int | None
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -41,20 +54,26 @@ class ModelSource:
             if folder is not None and (folder / "results.json").is_file():
                 found = _read(folder / "results.json")
                 # Another program's file of this name is none of ours.
-                return found if {"before", "after", "num_train_utterances"} <= set(found) else {}
+                return found if set(found) >= _RESULTS else {}
         return {}
 
-    def pictures(self) -> dict[str, Path]:
-        """Gives a picture of each kind, of the best step or the newest.
+    def step(self) -> int | None:
+        """Gives the training step that the weights are of, None where it is not known."""
+        checkpoint = re.fullmatch(r"checkpoint-(\d+)", self.model_dir.resolve().name)
+        if checkpoint is not None:
+            return int(checkpoint[1])
+        return (self.results().get("after") or {}).get("step")
+
+    def pictures(self) -> dict[str, Picture]:
+        """Gives a picture of each kind, of the weights' own step or the newest.
 
         Returns:
-            Name in the repository -> file.
+            Name in the repository -> the picture.
         """
         plots = (self.run_dir or self.model_dir) / "plots"
-        best = int((self.results().get("after") or {}).get("step", -1))
-        found = {}
+        found: dict[str, Picture] = {}
         for name, pattern in (
-            ("umap.png", rf"val_umap_{best:06d}\.png"),
+            ("umap.png", rf"val_umap_0*{self.step()}\.png"),
             ("umap.png", r"val_umap_\d+\.png"),
             ("umap.png", r"train_umap_\d+\.png"),
             ("umap.png", r"umap\.png"),
@@ -62,10 +81,11 @@ class ModelSource:
             ("curve.png", r"curve\.png"),
         ):
             paths = sorted(p for p in plots.glob("*.png") if re.fullmatch(pattern, p.name))
-            if name == "det.png" and not self.is_best:
-                continue  # it is of the best step
+            if name == "det.png" and not self.results().get("after"):
+                continue  # it is of the best step of a finished run
             if paths and name not in found:
-                found[name] = paths[-1]
+                step = re.search(r"\d+", paths[-1].name)
+                found[name] = Picture(paths[-1], int(step[0]) if step else None)
         return found
 
     def loss_weights_path(self) -> Path | None:
@@ -80,8 +100,8 @@ class ModelSource:
         own = self.model_dir / "model.safetensors"
         if own in paths.values():
             return own
-        best = int((self.results().get("after") or {}).get("step", -1))
-        return paths.get(best) or paths.get(max(paths, default=-1))
+        best = self.step()
+        return (paths.get(best) if best is not None else None) or paths.get(max(paths, default=-1))
 
 
 def find_source(folder: str | Path) -> ModelSource:

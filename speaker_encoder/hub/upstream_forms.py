@@ -15,7 +15,7 @@ import torch
 from speaker_encoder.errors import UserError
 
 if TYPE_CHECKING:
-    from speaker_encoder.modeling import SpeakerEncoder
+    from speaker_encoder.modeling import SpeakerEncoder, SpeakerEncoderConfig
 
 SPEECHBRAIN_FILES = (
     "hyperparams.yaml",
@@ -92,12 +92,28 @@ def write_upstream_form(
     Returns:
         Whether its family has such a form.
     """
-    kind = encoder.config.encoder_kind
-    if kind == "ecapa":
+    form = upstream_form(encoder.config)
+    if form == "speechbrain":
         write_speechbrain_form(encoder, folder, repo_id, dtype=dtype)
-    elif kind == "wavlm":
+    elif form == "transformers":
         write_transformers_form(encoder, folder / TRANSFORMERS_SUBFOLDER, dtype=dtype)
-    return kind in ("ecapa", "wavlm")
+    return form is not None
+
+
+def upstream_form(config: SpeakerEncoderConfig) -> str | None:
+    """Gives the name of the form that an encoder has in another library; None: it has none.
+
+    A WavLM with another head than upstream's, or on a single inner layer, is in no library.
+    """
+    if config.encoder_kind == "ecapa":
+        return "speechbrain"
+    # What was saved before heads could be chosen names none.
+    architecture = {"head": {"name": "xvector"}, "layers": "last", **config.encoder_config}
+    is_upstreams = architecture["head"] == {"name": "xvector"} and architecture["layers"] in (
+        "last",
+        "weighted_sum",
+    )
+    return "transformers" if config.encoder_kind == "wavlm" and is_upstreams else None
 
 
 def write_speechbrain_form(
@@ -189,23 +205,26 @@ def write_transformers_form(
         dtype: in which the weights are stored; they are loaded as float32.
 
     Raises:
-        UserError: the encoder is of another family.
+        UserError: the encoder is of another family, or has another head.
     """
     from transformers import Wav2Vec2FeatureExtractor
 
     from speaker_encoder.modeling.loading import quiet_without_terminal
-    from speaker_encoder.modeling.wavlm_weights import build_upstream
+    from speaker_encoder.modeling.ssl_config import build_upstream
+    from speaker_encoder.modeling.wavlm import WavLMBackbone
 
-    if encoder.config.encoder_kind != "wavlm":
+    if upstream_form(encoder.config) != "transformers":
         raise UserError(
-            "transformers' form is that of a WavLM; this encoder is of the family "
-            f"{encoder.config.encoder_kind!r}. {_other_form(encoder)}"
+            "transformers' form is that of a WavLM with transformers' own x-vector head on its "
+            "last layer or on a sum of all; this encoder is of the family "
+            f"{encoder.config.encoder_kind!r}{_head_of(encoder)}. {_other_form(encoder)}"
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        upstream = build_upstream(encoder.config.encoder_config)
+        architecture = encoder.backbone.encoder_config
+        upstream = build_upstream(WavLMBackbone.upstream, architecture, "ForXVector")
     torch.nn.init.eye_(upstream.classifier.weight)
     torch.nn.init.zeros_(upstream.classifier.bias)
     weights = {
@@ -242,5 +261,12 @@ def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _other_form(encoder: SpeakerEncoder) -> str:
-    form = {"ecapa": "speechbrain", "wavlm": "transformers"}.get(encoder.config.encoder_kind)
+    form = upstream_form(encoder.config)
     return f"Its form is {form}." if form else "It has no other library's form."
+
+
+def _head_of(encoder: SpeakerEncoder) -> str:
+    config = encoder.config.encoder_config
+    if "head" not in config:
+        return ""
+    return f" with the {config['head']['name']} head on layers {config['layers']!r}"

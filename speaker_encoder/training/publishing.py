@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from speaker_encoder.errors import UserError
 from speaker_encoder.hub.names import push_command
+from speaker_encoder.hub.secrets import lend_token
+from speaker_encoder.training.callbacks import StopRequest
 from speaker_encoder.training.run_dir import RunDirectory, read_json, write_atomically
 
 if TYPE_CHECKING:
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 PUSH_STATE_NAME = "push.json"
 PUSH_LOG_NAME = "push.log"
 _NICENESS = 10
+_POLL_SECONDS = 0.2
+_END_SECONDS = 5.0
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _OF_A_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 
@@ -37,38 +45,54 @@ class Pushed:
     problem: str | None = None
 
 
-def push_run(config: TrainConfig, run: RunDirectory) -> Pushed:
+def push_run(config: TrainConfig, run: RunDirectory, stop: StopRequest) -> Pushed:
     """Pushes a finished run, once; what went wrong is told, never raised.
 
     Args:
         config: of the run, with `push_to_hub`.
         run: finished.
+        stop: ends the push when it is wanted.
     """
     assert config.hub_model_id is not None
     state = _state(run)
     if state.get("pushed") and state.get("repo_id") == config.hub_model_id:
         return Pushed(str(state["pushed"]))
     _logger.info("pushing to %s", config.hub_model_id)
-    done = subprocess.run(
-        _command(config, run.path),
-        env=_environment(config),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    text, problem = _push_and_wait(config, run.path, stop)
     state = {"repo_id": config.hub_model_id}
-    if done.returncode == 0:
-        text = done.stdout.strip().splitlines()[-1]
+    if problem is None:
         _save_state(run, {**state, "pushed": text})
         return Pushed(text)
-    problem = _problem(done.stderr)
     if "push it later" not in problem.lower():
         later = push_command(str(run.path), config.hub_model_id, private=config.hub_private)
         problem += f" Push it later with:\n  {later}"
     problem = _without_token(problem, config)
     _save_state(run, {**state, "problem": problem})
     return Pushed(f"not pushed, the model is saved: {problem}", problem)
+
+
+def _push_and_wait(config: TrainConfig, folder: Path, stop: StopRequest) -> tuple[str, str | None]:
+    """Gives what a push said, and what was wrong with it, None if nothing was."""
+    stopped = "the push was ended by a signal."
+    if stop.is_wanted:
+        return "", stopped
+    try:
+        process = _start(config, folder, subprocess.PIPE, subprocess.PIPE)
+    except OSError as error:
+        return "", f"its process could not be started ({error})."
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                stdout, stderr = process.communicate(timeout=_POLL_SECONDS)
+                break
+            if stop.is_wanted:
+                return "", stopped
+    finally:
+        _end(process)
+    if process.returncode != 0:
+        return "", _problem(stderr.decode(errors="replace"), process.returncode)
+    said = stdout.decode(errors="replace").strip().splitlines()
+    return (said[-1] if said else f"pushed to {config.hub_model_id}"), None
 
 
 def push_problem(run: RunDirectory) -> str | None:
@@ -78,11 +102,19 @@ def push_problem(run: RunDirectory) -> str | None:
 
 def _state(run: RunDirectory) -> dict[str, Any]:
     path = run.path / PUSH_STATE_NAME
-    return read_json(path) if path.is_file() else {}
+    try:
+        state = read_json(path) if path.is_file() else {}
+    except (OSError, UserError) as error:
+        _logger.warning("%s", error)
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def _save_state(run: RunDirectory, state: dict[str, Any]) -> None:
-    write_atomically(run.path / PUSH_STATE_NAME, json.dumps(state, indent=2) + "\n")
+    try:
+        write_atomically(run.path / PUSH_STATE_NAME, json.dumps(state, indent=2) + "\n")
+    except OSError as error:
+        _logger.warning("%s cannot be written: %s", run.path / PUSH_STATE_NAME, error)
 
 
 class BackgroundPush:
@@ -99,20 +131,24 @@ class BackgroundPush:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> bool:
-        """Starts a push; False: the one before is still going on, or there is no model yet."""
+        """Starts a push; False: the one before is going on, there is no model yet, or it fails."""
         self._reap()
-        folder = self._folder()
-        if self._process is not None or folder is None:
+        if self._process is not None:
             return False
-        with open(self._run.path / PUSH_LOG_NAME, "ab") as log:
-            self._process = subprocess.Popen(
-                _command(self._config, folder),
-                env=_environment(self._config),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+        try:
+            folder = self._folder()
+            if folder is None:
+                return False
+            with open(self._run.path / PUSH_LOG_NAME, "ab") as log:
+                self._process = _start(self._config, folder, log, log)
+        except OSError as error:  # training goes on; the push at its end does all of it
+            _logger.warning(
+                "a push to %s could not be started: %s", self._config.hub_model_id, error
             )
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
+            return False
+        atexit.register(self.stop)  # it is no part of what Ctrl-C in a terminal ends
+        with contextlib.suppress(OSError):  # it may have ended
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
         return True
 
     def _folder(self) -> Path | None:
@@ -132,10 +168,10 @@ class BackgroundPush:
 
     def stop(self) -> None:
         """Ends a push that is going on; the next one does all of it."""
+        atexit.unregister(self.stop)
         self._reap()
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+            _end(self._process)
             self._process = None
 
 
@@ -172,23 +208,54 @@ def _command(config: TrainConfig, folder: Path) -> Sequence[str]:
     return command
 
 
+def _start(
+    config: TrainConfig, folder: Path, stdout: int | IO[bytes], stderr: int | IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Starts a push with a group of processes of its own, so that all of them can be ended.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    return subprocess.Popen(
+        _command(config, folder),
+        env=_environment(config),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a push and all that it started: it is asked to, and soon after killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_END_SECONDS)
+
+
 def _environment(config: TrainConfig) -> dict[str, str]:
     """The environment of a push: the token goes there, where no list of processes shows it."""
     environment = {k: v for k, v in os.environ.items() if k not in _OF_A_LAUNCHER}
     paths = [str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     environment["CUDA_VISIBLE_DEVICES"] = ""
-    if config.hub_token:
-        environment.setdefault("HF_TOKEN", config.hub_token)
-    if config.comet_key:  # known there, so that it is searched for in what is pushed
-        environment.setdefault("COMET_API_KEY", config.comet_key)
+    lend_token(environment, config.hub_token)
+    # The config's secrets are known there under these names too: what is pushed is searched for
+    # them, also where the environment has others.
+    for name in ("comet_key", "hub_token"):
+        if getattr(config, name):
+            environment[f"SPEAKER_ENCODER_{name.upper()}"] = getattr(config, name)
     return environment
 
 
-def _problem(stderr: str) -> str:
+def _problem(stderr: str, code: int) -> str:
     """Gives the message of a command that failed."""
     _, found, message = stderr.rpartition("error: ")
-    lines = stderr.strip().splitlines() or ["it said nothing"]
+    lines = stderr.strip().splitlines() or [f"it ended with code {code} and said nothing."]
     return message.strip() if found else lines[-1]
 
 

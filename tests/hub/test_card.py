@@ -1,10 +1,14 @@
 """The model card: what the Hub reads of it, and what stands in it."""
 
+from dataclasses import replace
+
 import pytest
 from huggingface_hub import ModelCard
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.hub.card import CardFacts, card_text
+from speaker_encoder.hub.card import CardFacts, card_header, card_text
+from speaker_encoder.hub.origins import License
+from speaker_encoder.hub.own_card import read_own_card
 
 MEASURED = {
     "step": 0,
@@ -28,6 +32,7 @@ RESULTS = {
     "eer_difference_interval": [-0.025, -0.008],
     "verdict": "better",
 }
+UNKNOWN_BASE = {"base_model_name": "folder", "source_license": None}
 CONFIG = {"model_name": "ecapa", "loss": {"name": "ge2e"}, "max_steps": 300}
 
 
@@ -37,7 +42,7 @@ def facts(**changes) -> CardFacts:
         "encoder_kind": "ecapa",
         "embedding_dim": 192,
         "base_model_name": "ecapa",
-        "source_license": "apache-2.0",
+        "source_license": License("apache-2.0"),
         "config": CONFIG,
         "results": RESULTS,
         "pictures": ("umap.png", "det.png"),
@@ -92,12 +97,106 @@ def test_wavlm_keeps_the_license_of_its_repository():
 
 
 def test_license_of_an_unknown_base():
-    unknown = {"base_model_name": "folder", "source_license": None}
-    assert ModelCard(card_text(facts(**unknown))).data.license is None
-    assert ModelCard(card_text(facts(**unknown, license="mit"))).data.license == "mit"
-    assert ModelCard(card_text(facts(license="apache-2.0"))).data.license == "apache-2.0"
+    assert ModelCard(card_text(facts(**UNKNOWN_BASE))).data.license is None
+    assert ModelCard(card_text(facts(**UNKNOWN_BASE, license=License("mit")))).data.license == "mit"
+    same = facts(license=License("apache-2.0"))
+    assert ModelCard(card_text(same)).data.license == "apache-2.0"
     with pytest.raises(UserError, match=r"found 'mit', but .*'apache-2.0'; it is kept"):
-        card_text(facts(license="mit"))
+        card_text(facts(license=License("mit")))
+
+
+def test_license_that_came_with_a_pulled_model():
+    carried = License("other", "voices-1.0", "https://example.org/license")
+    pulled = {"base_model_name": "someone/first", "source_license": carried}
+    data = ModelCard(card_text(facts(**pulled))).data
+    assert data.base_model == "someone/first"
+    assert (data.license, data.license_name) == ("other", "voices-1.0")
+    assert data.license_link == "https://example.org/license"
+    with pytest.raises(UserError, match=r"someone/first, whose licence is 'voices-1\.0'; it is"):
+        card_text(facts(**pulled, license=License("mit")))
+    own = facts(**pulled, license=License("mit"), config={"pretrained": False})
+    assert ModelCard(card_text(own)).data.license == "mit"  # random weights are one's own
+
+
+def test_a_repository_is_not_its_own_base():
+    card = ModelCard(card_text(facts(base_model_name="someone/mine")))
+    assert card.data.base_model is None and card.data.license == "apache-2.0"
+    assert "fine-tuned from" not in card.content
+
+
+def test_step_of_the_embeddings_in_the_picture():
+    assert "![Embeddings of speakers at step 200, UMAP]" in card_text(facts(umap_step=200))
+    assert "![Embeddings of speakers, UMAP]" in card_text(facts())
+
+
+@pytest.mark.parametrize("name", ["1e3", "null", "0x1F", "1.5", "on"])
+def test_names_that_yaml_takes_for_something_else(name):
+    made = facts(
+        repo_id=f"someone/{name}",
+        base_model_name=f"{name}/{name}",
+        source_license=License("other", name, "https://example.org/#a: b"),
+        datasets=(f"{name}/{name}", "someone/a: b # c"),
+    )
+    data = ModelCard(card_text(made)).data
+    assert data.model_name == name and data.base_model == f"{name}/{name}"
+    assert data.license_name == name and data.license_link == "https://example.org/#a: b"
+    assert data.datasets == [f"{name}/{name}", "someone/a: b # c"]
+
+
+def own_card(folder, content: bytes, **changes) -> str:
+    """Completes a README.md as a push does."""
+    (folder / "README.md").write_bytes(content)
+    own = read_own_card(folder / "README.md")
+    made = facts(config={}, results={}, pictures=(), **changes)
+    made = replace(made, license=own.license(made.license))
+    return own.completed(card_header(made), made.datasets)
+
+
+def test_own_card_gets_what_it_lacks(tmp_path):
+    text = own_card(tmp_path, b"# Mine\n\n---\nSaid.\n", datasets=("someone/voices",))
+    data = ModelCard(text).data
+    assert text.endswith("---\n\n# Mine\n\n---\nSaid.\n")
+    assert (data.license, data.library_name) == ("apache-2.0", "speaker-encoder")
+    assert data.base_model == "speechbrain/spkrec-ecapa-voxceleb"
+    assert data.datasets == ["someone/voices"]
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_own_card_keeps_what_it_has(tmp_path, line_break):
+    header = "---\n# my comment\nlanguage: [de]\npipeline_tag: audio-classification\n"
+    content = (header + "---\n# Mine\n").replace("\n", line_break)
+    text = own_card(tmp_path, content.encode(), license=License("apache-2.0"))
+    assert text.startswith(header.replace("\n", line_break))
+    assert text.endswith(f"---{line_break}# Mine{line_break}")
+    assert "\n" not in text.replace(line_break, "")
+    data = ModelCard(text).data
+    assert data.pipeline_tag == "audio-classification" and data.license == "apache-2.0"
+    assert own_card(tmp_path, text.encode()) == text  # nothing lacks any more
+
+
+def test_own_card_names_the_license_of_an_unknown_base(tmp_path):
+    content = b"---\nlicense: other\nlicense_name: mine-1\n---\n"
+    text = own_card(tmp_path, content, **UNKNOWN_BASE, license=License("mine-1"))
+    assert ModelCard(text).data.license_name == "mine-1"
+    two = own_card(tmp_path, b"---\nlicense: [mit, cc0-1.0]\n---\n", **UNKNOWN_BASE)
+    assert ModelCard(two).data.license == ["mit", "cc0-1.0"]
+
+
+@pytest.mark.parametrize(
+    ("header", "changes", "message"),
+    [
+        ("license: mit", {**UNKNOWN_BASE, "license": License("gpl")},
+         r"license: found 'gpl', but the folder's README\.md says 'mit'"),
+        ("license: mit", {}, r"found 'mit', but the weights .* whose licence is 'apache-2.0'"),
+        ("datasets: [a/b]", {"datasets": ("c/d",)}, r"dataset: found 'c/d', .* names \['a/b'\]"),
+        ("{tags: [a]}", {}, "nothing can be added to its YAML header"),
+        ("a: [", {}, r"README\.md cannot be read: while parsing .* Repair its YAML header"),
+        ("- a", {}, "its YAML header, between the lines '---', has no keys"),
+    ],
+)  # fmt: skip
+def test_own_card_that_contradicts_or_is_damaged(tmp_path, header, changes, message):
+    with pytest.raises(UserError, match=message):
+        own_card(tmp_path, f"---\n{header}\n---\n# Mine\n".encode(), **changes)
 
 
 def test_without_a_run_nothing_is_made_up():

@@ -104,8 +104,8 @@ def test_the_encoder_is_left_as_it_was(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_every_family_has_a_graph():
-    assert set(GRAPHS) == set(BACKBONES)
+def test_every_graph_is_of_a_family():
+    assert set(GRAPHS) <= set(BACKBONES)
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "dvector"])

@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from hub_server import WRITE_TOKEN
+from huggingface_hub.utils import get_session
 
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.cli.main import main
@@ -67,10 +69,32 @@ def test_once_and_then_fine(hub, saved, path, kind):
     assert set(commits(hub)[0].files) >= FILES
 
 
-def test_server_that_stays_broken(hub, saved):
+def test_server_that_stays_broken_is_asked_three_times(hub, saved):
     hub.order("503", "/api/repos/create", times=99)
     with pytest.raises(HubError, match=r"trouble of its own \(status 503\). Try again later"):
         push_folder(saved, OPTIONS)
+    assert [request.path for request in hub.received] == ["/api/repos/create"] * 3
+
+
+@pytest.mark.parametrize("path", ["/api/repos/create", "/storage/", "/commit/"])
+def test_silent_hub_is_out_of_reach(hub, saved, path, monkeypatch):
+    monkeypatch.setattr("speaker_encoder.hub.push._NUM_ATTEMPTS", 1)
+    hub.order("slow", path, times=99, seconds=60)
+    usual = get_session().timeout
+    with pytest.raises(HubError, match=r"the Hub cannot be reached \(ReadTimeout"):
+        push_folder(saved, replace(OPTIONS, answer_seconds=0.2))
+    assert not commits(hub)
+    assert get_session().timeout == usual  # it is the whole process's client
+
+
+def test_private_push_to_a_public_repository_is_refused(hub, saved):
+    hub.publish("someone/mine", {"a.txt": b"public"})
+    with pytest.raises(UserError, match=r"someone/mine exists and is public; nothing was sent"):
+        push_folder(saved, replace(OPTIONS, private=True))
+    assert {request.path for request in hub.received if request.method == "POST"} == {
+        "/api/repos/create"
+    }
+    assert len(hub.repositories["someone/mine"].commits) == 1
 
 
 def test_nobody_listens(hub, saved):
@@ -120,6 +144,34 @@ def test_killed_in_the_middle_and_repeated(hub, make_encoder, hub_environment, t
     assert len(commits(hub)) == 1
     assert set(commits(hub)[0].files) >= FILES
     assert hub.repositories["someone/mine"].private
+
+
+UNCHECKED_PUSH = """
+import sys
+import speaker_encoder.hub.push as push
+from speaker_encoder.cli.main import main
+push.check_contents = lambda *_: None
+sys.exit(main(["push", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+def test_ended_by_a_signal_within_an_upload(hub, make_encoder, hub_environment, tmp_path):
+    make_encoder("dvector").save_pretrained(tmp_path / "saved")
+    (tmp_path / "temporary").mkdir()
+    hub.order("slow", "/storage/", method="PUT", seconds=600)
+    environment = {**hub_environment, "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-c", UNCHECKED_PUSH, str(tmp_path / "saved")]
+    process = subprocess.Popen([*command, "--repo_id", "someone/mine"], env=environment)
+    limit = time.monotonic() + 120
+    while not any("/storage/" in request.path for request in hub.received):
+        assert time.monotonic() < limit and process.poll() is None
+        time.sleep(0.05)
+    assert list((tmp_path / "temporary").iterdir())
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not commits(hub)
 
 
 @pytest.mark.parametrize("name", ["mine", "some one/mine", "a/b/c", "../mine", "a/b--c", ""])

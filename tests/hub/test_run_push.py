@@ -1,9 +1,13 @@
 """A run that pushes: at its end, after its saves, without a Hub; and nothing secret leaves."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +18,12 @@ from safetensors.torch import load
 
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.hub.push import PushOptions, push_folder
-from speaker_encoder.training import TrainConfig
-from speaker_encoder.training.publishing import BackgroundPush
+from speaker_encoder.hub.secrets import known_secrets
+from speaker_encoder.training import TrainConfig, publishing
+from speaker_encoder.training.build import build_model
+from speaker_encoder.training.callbacks import StopRequest
+from speaker_encoder.training.publishing import BackgroundPush, push_problem, push_run
+from speaker_encoder.training.run import TrainOutcome
 from speaker_encoder.training.run_dir import RunDirectory
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -177,6 +185,110 @@ def test_hub_out_of_reach_leaves_the_model_and_says_how_to_push_later(hub, start
     assert WRITE_TOKEN not in said and COMET_KEY not in said
     assert (start_run.run / "results.json").is_file()
     assert SpeakerEncoder.from_pretrained(start_run.run / "model").embedding_dim == 24
+
+
+@pytest.fixture
+def finished(make_encoder, tmp_path):
+    """The config and the directory of a run that is to be pushed."""
+    config = TrainConfig(
+        model_name="dvector",
+        pretrained=False,
+        train_data_root="demo",
+        push_to_hub=True,
+        hub_model_id="someone/mine",
+        hub_token=WRITE_TOKEN,
+        comet_key=COMET_KEY,
+    )
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    make_encoder("dvector").save_pretrained(run.model_dir)
+    return config, run
+
+
+def _push_with(monkeypatch, *command: str) -> None:
+    """Lets another command stand for the push."""
+    monkeypatch.setattr(publishing, "_command", lambda *_: command)
+
+
+def _is_alive(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.is_file() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _wait_for(path: Path) -> list[int]:
+    limit = time.monotonic() + 60
+    while not (path.is_file() and path.read_text().endswith("\n")):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    return [int(pid) for pid in path.read_text().split()]
+
+
+@pytest.mark.parametrize("trap", ["", "trap '' TERM; "], ids=["ends", "does not listen"])
+def test_signal_ends_the_last_push_and_all_that_it_started(
+    finished, monkeypatch, tmp_path, caplog, trap
+):
+    config, run = finished
+    pids = tmp_path / "pids"
+    _push_with(monkeypatch, "sh", "-c", f"{trap}sleep 600 & echo $! $$ > {pids}; wait; sleep 600")
+    monkeypatch.setattr(publishing, "_END_SECONDS", 0.3)
+    with StopRequest() as stop:
+        stop.consequence = "ending the push"
+        stopper = threading.Thread(
+            target=lambda: _wait_for(pids) and os.kill(os.getpid(), signal.SIGTERM)
+        )
+        stopper.start()
+        pushed = push_run(config, run, stop)
+        stopper.join()
+        command = f"speaker-encoder push {run.path} --repo_id someone/mine"
+        assert "not pushed, the model is saved: the push was ended by a signal." in pushed.text
+        assert command in pushed.text and pushed.problem in pushed.text
+        assert "SIGTERM: ending the push" in caplog.text
+        assert not any(_is_alive(pid) for pid in _wait_for(pids))
+        assert push_problem(run) == pushed.problem
+        assert TrainOutcome(run, None, "", push_problem(run)).exit_code == 3
+        # A wish that is older than the push.
+        _push_with(monkeypatch, "sh", "-c", f"touch {tmp_path / 'started'}")
+        assert "ended by a signal" in push_run(config, run, stop).text
+        assert not (tmp_path / "started").exists()
+    # The same run again, without a signal.
+    _push_with(monkeypatch, "echo", "pushed 4 files")
+    assert push_run(config, run, StopRequest()).text == "pushed 4 files"
+    assert push_problem(run) is None
+
+
+def test_process_that_cannot_be_started_does_not_end_training(finished, monkeypatch, caplog):
+    config, run = finished
+    _push_with(monkeypatch, "/nowhere/python")
+    assert not BackgroundPush(config, run).start()
+    assert "a push to someone/mine could not be started: [Errno 2]" in caplog.text
+    pushed = push_run(config, run, StopRequest())
+    assert "its process could not be started ([Errno 2]" in pushed.problem
+    assert f"speaker-encoder push {run.path} --repo_id someone/mine" in pushed.text
+    assert TrainOutcome(run, None, "", pushed.problem).exit_code == 3
+
+
+def test_damaged_record_of_the_last_push_is_no_obstacle(finished, monkeypatch):
+    config, run = finished
+    (run.path / "push.json").write_text("{")
+    _push_with(monkeypatch, "true")  # says nothing
+    assert push_run(config, run, StopRequest()).text == "pushed to someone/mine"
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_token_of_the_environment_wins_over_the_config(finished, monkeypatch, name):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    environment = publishing._environment(finished[0])
+    assert environment["HF_TOKEN"] == WRITE_TOKEN
+    monkeypatch.setenv(name, "own")
+    environment = publishing._environment(finished[0])
+    assert environment.get("HF_TOKEN", "own") == environment[name] == "own"
+    for secret, value in environment.items():  # it is searched for all the same
+        monkeypatch.setenv(secret, value)
+    assert {WRITE_TOKEN, COMET_KEY} <= known_secrets()
+    monkeypatch.delenv("SPEAKER_ENCODER_HUB_TOKEN")
+    build_model(finished[0], num_speakers=2)
+    assert WRITE_TOKEN not in os.environ.values()
 
 
 @pytest.mark.slow
