@@ -5,8 +5,8 @@ example:
   speaker-encoder demo runs/mine --results eval/results.json --port 7870
   speaker-encoder demo runs/mine --space my_space
 The page is served on 127.0.0.1 alone and sends nothing anywhere; what is recorded or uploaded is
-deleted after an hour, and when Ctrl-C ends it. --space writes the files of a Hugging Face Space
-instead.
+deleted after an hour, and when the page ends (Ctrl-C, kill). --space writes the files of a Hugging
+Face Space instead.
 """
 
 from __future__ import annotations
@@ -56,10 +56,20 @@ def run(arguments: argparse.Namespace) -> int:
     name = _public_name(arguments.model)
     if arguments.space is not None:
         return _write_space(arguments, encoder, name, threshold)
+    _end_as_with_ctrl_c()
     page = build_page(encoder, name, threshold)
     print(f"{serve(page, arguments.port)} (Ctrl-C ends it)", flush=True)
     page.block_thread()
     return EXIT_DONE
+
+
+def _end_as_with_ctrl_c() -> None:
+    """Lets a kill, or the closing of the terminal, delete the visitors' recordings too."""
+    import signal
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has one of them
+            signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _refuse(arguments: argparse.Namespace) -> None:

@@ -28,6 +28,25 @@ _KEPT_SECONDS = 3600
 """Recordings and pictures of a visitor are deleted after this time, and when the page ends."""
 _MOST_BYTES = "50mb"
 _FONTS = ["system-ui", "sans-serif"]
+_ASKED_OF_TWO = "(first, second) => [first, second, `${first?.url} ${second?.url}`]"
+_ASKED_OF_ALL = """(enrolled, unknown, people) =>
+  [enrolled, unknown, people, `${people} ${unknown?.url}`]"""
+_VERDICT = """(answer, first, second, threshold) => {
+  if (!first || !second) return "Give two recordings.";
+  if (!answer || answer[0] !== `${first.url} ${second.url}`) return "Press Compare.";
+  const isSame = answer[1] >= threshold;
+  const verdict = isSame ? "The same speaker" : "Different speakers";
+  const sign = isSame ? "at or above" : "below";
+  const score = `Score **${answer[1].toFixed(4)}**`;
+  return `## ${verdict}\\n${score}, ${sign} the threshold ${threshold.toFixed(3)}.`;
+}"""
+_IDENTITY = """(answer, people, unknown, threshold) => {
+  if (!answer || answer[0] !== `${people} ${unknown?.url}`) return "";
+  const [, name, best, table] = answer;
+  return `## ${best >= threshold ? name : "None of the enrolled speakers"}\\n\\n${table}`;
+}"""
+"""An answer begins with what was asked about. The browser shows it where that is still on the page:
+one that comes late, to a recording that is gone, is never seen."""
 
 
 def build_page(
@@ -137,7 +156,7 @@ def _upload_dir() -> str:
 
 def _verification(gr: Any, encoder: SpeakerEncoder, slider: Any) -> None:
     """The half of the page that compares two recordings."""
-    shown_score = gr.Number(None, visible=False)  # in the browser: it is cleared there at once
+    asked, answer = gr.Textbox(visible=False), gr.JSON(visible=False)  # in the browser
     with gr.Row():
         recordings = [
             _recording(gr, f"Recording {number}", f"recording{number}") for number in (1, 2)
@@ -157,31 +176,28 @@ def _verification(gr: Any, encoder: SpeakerEncoder, slider: Any) -> None:
             )
         )
 
-    def compare(first: str | None, second: str | None, threshold: float) -> tuple[float, str]:
+    def compare(first: str | None, second: str | None, asked: str) -> list[Any]:
         if not first or not second:
             raise UserError("Give two recordings: record or upload both.")
-        score = score_recordings(encoder, first, second)
-        return score, describe_score(score, threshold)
+        return [asked, score_recordings(encoder, first, second)]
 
+    decide = {
+        "fn": None, "inputs": [answer, *recordings, slider], "outputs": verdict, "js": _VERDICT,
+    }  # fmt: skip
     for number, (recording, picture) in enumerate(zip(recordings, pictures, strict=True), 1):
         recording.change(draw(number), recording, picture, api_visibility="private")
-        # Not at `change`, which may come after the answer to a quick click on the button.
-        gr.on(
-            [recording.upload, recording.stop_recording, recording.clear],
-            None, None, [shown_score, verdict], js="() => [null, 'Press Compare.']",
-            api_visibility="private",
-        )  # fmt: skip
-    button.click(_told(compare), [*recordings, slider], [shown_score, verdict], api_name="compare")
-    slider.change(
-        lambda score, threshold: gr.skip() if score is None else describe_score(score, threshold),
-        [shown_score, slider], verdict, api_visibility="private", show_progress="hidden",
-    )  # fmt: skip
+        recording.change(**decide)
+    button.click(
+        _told(compare), [*recordings, asked], answer, js=_ASKED_OF_TWO,
+        show_progress_on=verdict, api_visibility="private",
+    ).success(**decide)  # fmt: skip
+    slider.change(**decide)
 
 
 def _identification(gr: Any, encoder: SpeakerEncoder, slider: Any) -> None:
     """The half of the page that enrols speakers and says who of them an utterance is of."""
     enrolled_state = gr.State({}, time_to_live=_KEPT_SECONDS)  # a visitor's own
-    scores_state = gr.State(None)
+    asked, found = gr.Textbox(visible=False), gr.JSON(visible=False)  # in the browser
     with gr.Row():
         with gr.Column():
             name = gr.Textbox(label="Speaker", max_length=60, elem_id="speaker_name")
@@ -200,31 +216,28 @@ def _identification(gr: Any, encoder: SpeakerEncoder, slider: Any) -> None:
         everyone = enrol(encoder, enrolled, name, path)
         return everyone, describe_enrolled(everyone), None
 
-    def find(enrolled: Enrolled, path: str | None, threshold: float) -> tuple[Any, str]:
+    def find(enrolled: Enrolled, path: str | None, people: str, asked: str) -> list[Any]:
         if not path:
             raise UserError("Give a recording of the speaker to be identified.")
-        scores = identify(encoder, enrolled, path)
-        return scores, describe_identity(scores, threshold)
+        return [asked, *describe_identity(identify(encoder, enrolled, path))]
 
-    add.click(_told(add_speaker), [enrolled_state, name, sample], [enrolled_state, people, sample],
-              api_visibility="private")  # fmt: skip
-    clear.click(lambda: ({}, describe_enrolled({}), None, ""), None,
-                [enrolled_state, people, scores_state, answer],
-                api_visibility="private")  # fmt: skip
-    ask.click(_told(find), [enrolled_state, unknown, slider], [scores_state, answer],
-              api_visibility="private")  # fmt: skip
-    slider.change(
-        lambda scores, threshold: gr.skip() if not scores else describe_identity(scores, threshold),
-        [scores_state, slider], answer, api_visibility="private", show_progress="hidden",
-    )  # fmt: skip
-
-
-def describe_score(score: float, threshold: float) -> str:
-    """Says in Markdown what a score means at a threshold."""
-    is_same = score >= threshold
-    verdict = "The same speaker" if is_same else "Different speakers"
-    sign = "at or above" if is_same else "below"
-    return f"## {verdict}\nScore **{score:.4f}**, {sign} the threshold {threshold:.3f}."
+    decide = {
+        "fn": None, "inputs": [found, people, unknown, slider], "outputs": answer, "js": _IDENTITY,
+    }  # fmt: skip
+    in_turn = {"concurrency_id": "enrolment", "api_visibility": "private"}
+    add.click(
+        _told(add_speaker), [enrolled_state, name, sample], [enrolled_state, people, sample],
+        **in_turn,
+    ).success(**decide)  # fmt: skip
+    clear.click(
+        lambda: ({}, describe_enrolled({})), None, [enrolled_state, people], **in_turn
+    ).success(**decide)
+    ask.click(
+        _told(find), [enrolled_state, unknown, people, asked], found, js=_ASKED_OF_ALL,
+        show_progress_on=answer, api_visibility="private",
+    ).success(**decide)  # fmt: skip
+    unknown.change(**decide)
+    slider.change(**decide)
 
 
 def describe_enrolled(enrolled: Enrolled) -> str:
@@ -235,12 +248,11 @@ def describe_enrolled(enrolled: Enrolled) -> str:
     return "\n".join(["Enrolled, and the recordings of each:", "", *rows])
 
 
-def describe_identity(scores: list[tuple[str, float]], threshold: float) -> str:
-    """Says in Markdown who an utterance is of, and how alike every speaker is."""
+def describe_identity(scores: list[tuple[str, float]]) -> tuple[str, float, str]:
+    """Gives the nearest speaker in Markdown, the score, and a table of every speaker's."""
     name, best = scores[0]
-    heading = _plain(name) if best >= threshold else "None of the enrolled speakers"
     rows = [f"| {_plain(name)} | {score:.4f} |" for name, score in scores]
-    return "\n".join([f"## {heading}", "", "| speaker | score |", "|---|---|", *rows])
+    return _plain(name), best, "\n".join(["| speaker | score |", "|---|---|", *rows])
 
 
 def _plain(name: str) -> str:
@@ -266,6 +278,9 @@ def _told(work: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return work(*arguments)
         except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            said = str(error)
+            for path in filter(os.path.isabs, (a for a in arguments if isinstance(a, str))):
+                said = said.replace(path, os.path.basename(path))  # not where it lies here
+            raise gr.Error(said, print_exception=False) from error
 
     return told

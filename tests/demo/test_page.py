@@ -1,6 +1,7 @@
 """The page in a real browser: two files, a score, a threshold that moves, enrolled speakers."""
 
 import re
+import threading
 import time
 import urllib.request
 
@@ -10,13 +11,13 @@ pytest.importorskip("gradio", reason="pip install 'speaker-encoder[demo]'")
 from browser import requested
 
 from speaker_encoder import SpeakerEncoder
+from speaker_encoder.demo import page as page_module
 from speaker_encoder.demo.page import build_page, serve
 from speaker_encoder.errors import UserError
 from speaker_encoder.verification.thresholds import Threshold
 
 # Gradio asks pandas for what pandas will drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
-SETTLE_SECONDS = 5
 SECONDS = 60
 
 
@@ -48,7 +49,9 @@ def wait(driver, condition, message=""):
 
 
 def text_of(driver, elem_id):
-    return driver.find_element("id", elem_id).text
+    """What a text of the page says, without the sign of an error that may lie over it."""
+    shown = driver.find_element("css selector", f"#{elem_id} [data-testid=markdown]")
+    return shown.get_property("innerText").strip()
 
 
 def upload(driver, elem_id, path):
@@ -62,6 +65,20 @@ def upload(driver, elem_id, path):
 
 def press(driver, elem_id):
     driver.find_element("id", elem_id).click()
+
+
+def clear_recording(driver, elem_id):
+    driver.find_element("css selector", f"#{elem_id} button[aria-label=Clear]").click()
+
+
+def settle(driver, elem_id, said):
+    """Asks until a question is answered: what was under way before is there too."""
+
+    def is_said():
+        press(driver, elem_id)  # nothing is asked while an answer is under way
+        return said in text_of_toasts(driver)
+
+    wait(driver, is_said, f"{elem_id} is not answered")
 
 
 def set_threshold(driver, value):
@@ -96,18 +113,51 @@ def test_two_real_files_are_compared(driver, encoder, recordings):
     assert shown_score(driver) == score
     set_threshold(driver, 0.2)
     wait(driver, lambda: text_of(driver, "verdict").startswith("The same speaker"))
-    # An answer to the moved threshold that is still on its way would come after the click.
-    time.sleep(SETTLE_SECONDS)
-    driver.find_element("css selector", "#recording2 button[aria-label=Clear]").click()
-    wait(driver, lambda: "Press Compare" in text_of(driver, "verdict"))
+    clear_recording(driver, "recording2")
+    wait(driver, lambda: text_of(driver, "verdict") == "Give two recordings.")
     upload(driver, "recording2", stranger)
     set_threshold(driver, 0.71)
     press(driver, "compare")
     assert shown_score(driver) < score
 
 
+class Gate:
+    """Stands where a function of the page is, and keeps its answers back until it is opened."""
+
+    def __init__(self, monkeypatch, name):
+        self.work = getattr(page_module, name)
+        self.is_open, self.waiting, self.answered = (threading.Event() for _ in range(3))
+        monkeypatch.setattr(page_module, name, self)
+
+    def __call__(self, *arguments):
+        self.waiting.set()
+        assert self.is_open.wait(SECONDS)
+        answer = self.work(*arguments)
+        self.answered.set()
+        return answer
+
+
 @pytest.mark.slow
-def test_enrolled_speakers_are_identified(driver, recordings):
+def test_an_answer_to_what_is_gone_is_not_shown(driver, recordings, monkeypatch):
+    one, other = next(iter(recordings.values()))[:2]
+    upload(driver, "recording1", one)
+    upload(driver, "recording2", other)
+    gate = Gate(monkeypatch, "score_recordings")
+    press(driver, "compare")
+    assert gate.waiting.wait(SECONDS)
+    clear_recording(driver, "recording2")
+    wait(driver, lambda: text_of(driver, "verdict") == "Give two recordings.")
+    set_threshold(driver, 0.2)
+    gate.is_open.set()
+    assert gate.answered.wait(SECONDS)
+    settle(driver, "compare", "Give two recordings")
+    assert text_of(driver, "verdict") == "Give two recordings."
+    upload(driver, "recording2", recordings[list(recordings)[1]][0])
+    wait(driver, lambda: text_of(driver, "verdict") == "Press Compare.")
+
+
+@pytest.mark.slow
+def test_enrolled_speakers_are_identified(driver, recordings, monkeypatch):
     tabs = driver.find_elements("css selector", "[role=tab]")
     next(tab for tab in tabs if tab.text == "Who is it?").click()
     wait(driver, lambda: driver.find_elements("css selector", "#enrolment input[type=file]"))
@@ -127,8 +177,15 @@ def test_enrolled_speakers_are_identified(driver, recordings):
     assert not driver.find_elements("css selector", "#identity b")
     set_threshold(driver, 0.995)
     wait(driver, lambda: text_of(driver, "identity").startswith("None of the enrolled"))
+    gate = Gate(monkeypatch, "identify")
+    press(driver, "identify")
+    assert gate.waiting.wait(SECONDS)
     press(driver, "forget")
+    gate.is_open.set()
     wait(driver, lambda: text_of(driver, "enrolled") == "Nobody is enrolled.")
+    assert gate.answered.wait(SECONDS)
+    settle(driver, "identify", "Enrol a speaker first.")
+    assert text_of(driver, "identity") == ""
 
 
 @pytest.mark.slow
@@ -137,7 +194,7 @@ def test_a_recording_is_made(driver, recordings):
     driver.find_element("css selector", f"{part} button[aria-label='Record audio']").click()
     wait(driver, lambda: driver.find_elements("css selector", f"{part} .record-button"))
     driver.find_element("css selector", f"{part} .record-button").click()
-    time.sleep(2)  # what is recorded
+    time.sleep(1)  # what is recorded
     driver.find_element("css selector", f"{part} .stop-button").click()
     wait(driver, lambda: driver.find_elements("css selector", "#spectrogram1 img"))
     upload(driver, "recording2", next(iter(recordings.values()))[0])
@@ -148,15 +205,20 @@ def test_a_recording_is_made(driver, recordings):
 @pytest.mark.slow
 def test_what_is_wrong_is_said(driver, tmp_path):
     press(driver, "compare")
-    wait(driver, lambda: "Give two recordings: record or upload both." in driver.page_source)
+    wait(driver, lambda: text_of_toasts(driver))
+    assert text_of_toasts(driver) == "Give two recordings: record or upload both."
+    assert text_of(driver, "verdict") == "Give two recordings."
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF no audio")
     driver.find_element("css selector", "#recording1 input[type=file]").send_keys(str(broken))
     wait(driver, lambda: "broken.wav" in text_of_toasts(driver))
+    said = text_of_toasts(driver).split("both. ")[1]  # not where it lies on the server
+    assert said == "broken.wav: not audio that can be decoded (Format not recognised.)"
+    assert not driver.find_elements("css selector", "#spectrogram1 img")
 
 
 def text_of_toasts(driver):
-    found = driver.find_elements("css selector", "[data-testid=toast-body]")
+    found = driver.find_elements("css selector", "[data-testid=toast-text]")
     return " ".join(toast.text for toast in found)
 
 
