@@ -1,11 +1,13 @@
 """Losses over speaker embeddings: (embeddings (B, D), labels (B,)) -> scalar, no model inside.
 
-A new loss is one file here and one line in `LOSSES`.
+A new loss is one file here and one line in `LOSSES`. Where what it does depends on how far the
+training is, it has `set_step(step)`, which the trainer calls before each batch; where it has no
+meaning on validation batches, it has `only_for_training = True`.
 """
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,32 @@ if TYPE_CHECKING:
 
 LOSSES: dict[str, str] = {
     "ge2e": "speaker_encoder.losses.ge2e:GE2ELoss",
+    "softmax": "speaker_encoder.losses.softmax:SoftmaxLoss",
+    "am_softmax": "speaker_encoder.losses.am_softmax:AMSoftmaxLoss",
+    "aam_softmax": "speaker_encoder.losses.aam_softmax:AAMSoftmaxLoss",
+    "prototypical": "speaker_encoder.losses.prototypical:PrototypicalLoss",
+    "angular_prototypical": "speaker_encoder.losses.angular_prototypical:AngularPrototypicalLoss",
+    "softmax_prototypical": "speaker_encoder.losses.softmax_prototypical:SoftmaxPrototypicalLoss",
+    "triplet": "speaker_encoder.losses.triplet:TripletLoss",
+    "sup_con": "speaker_encoder.losses.sup_con:SupConLoss",
+    "nt_xent": "speaker_encoder.losses.nt_xent:NTXentLoss",
 }
 """Name of a loss in the config -> `module:Class`, imported when it is built."""
 
 SIZE_ARGUMENTS = ("embedding_dim", "num_speakers")
 
-__all__ = ["LOSSES", "build_loss", "loss_options"]
+ChosenLoss = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""A loss as a config names it: {"name": ..., options}, or a list of such with a "weight" each."""
+
+__all__ = [
+    "LOSSES",
+    "ChosenLoss",
+    "build_chosen_loss",
+    "build_loss",
+    "is_only_for_training",
+    "loss_options",
+    "loss_title",
+]
 
 
 def build_loss(
@@ -55,6 +77,50 @@ def build_loss(
             f"The loss {name!r} needs num_speakers, the number of training speakers; found none."
         )
     return loss_class(**wanted, **options)
+
+
+def build_chosen_loss(
+    choice: ChosenLoss, embedding_dim: int, num_speakers: int | None = None
+) -> "nn.Module":
+    """The loss, or the weighted sum of losses, that a config names.
+
+    Args:
+        choice: {"name": ..., options}, or a list of such, each with its "weight" (1 if left out).
+        embedding_dim: as in `build_loss`.
+        num_speakers: as in `build_loss`.
+
+    Returns:
+        A module: `loss(embeddings (B, D), labels (B,))` -> scalar.
+
+    Raises:
+        UserError: as in `build_loss`.
+    """
+    if isinstance(choice, Mapping):
+        return build_loss(embedding_dim=embedding_dim, num_speakers=num_speakers, **choice)
+    from speaker_encoder.losses.weighted_sum import WeightedSum
+
+    parts = [dict(part) for part in choice]
+    weights = [part.pop("weight", 1.0) for part in parts]
+    return WeightedSum(
+        (build_chosen_loss(part, embedding_dim, num_speakers) for part in parts), weights
+    )
+
+
+def loss_title(choice: ChosenLoss) -> str:
+    """The name of a loss, or the weighted sum of names, for people to read."""
+    if isinstance(choice, Mapping):
+        return str(choice["name"])
+    weighted = ((part.get("weight", 1.0), part["name"]) for part in choice)
+    return " + ".join(name if weight == 1 else f"{weight:g} {name}" for weight, name in weighted)
+
+
+def is_only_for_training(loss: "nn.Module") -> bool:
+    """Has the loss no meaning on P x K batches of speakers that were not trained on.
+
+    So it is when it, or a part of it, has `only_for_training`: it knows the training speakers, or
+    needs views of single utterances.
+    """
+    return any(getattr(module, "only_for_training", False) for module in loss.modules())
 
 
 def loss_options(name: str) -> dict[str, Any]:

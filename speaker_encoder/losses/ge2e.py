@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speaker_encoder.errors import UserError
+from speaker_encoder.losses.batch import group_by_speaker, positive_scale, require_positive
 
 VARIANTS = ("softmax", "contrast")
+OWN_CENTROIDS = ("exclusive", "inclusive")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
-MIN_W = 1e-6
 SCALE_GRADIENT = 0.01
 """The factor on the gradients of w and b, section 3 of the paper."""
 
@@ -29,10 +30,10 @@ class GE2ELoss(nn.Module):
     The loss is the mean over the P * K utterances (the paper writes the sum; the mean makes it
     independent of the batch size, and is what the well-known implementations do).
 
-    `w` stays positive: before each training step's use it is projected back to `w >= MIN_W`
+    `w` stays positive: before each training step's use it is projected back to `w >= MIN_SCALE`
     (projected gradient descent, in the stored parameter itself, so its gradient never dies), and
-    evaluation uses `max(w, MIN_W)` without touching the parameter. The parameter can only be
-    below `MIN_W` between an optimiser step and the next forward.
+    evaluation uses `max(w, MIN_SCALE)` without touching the parameter. The parameter can only be
+    below `MIN_SCALE` between an optimiser step and the next forward.
 
     Attributes:
         w: (1,) scale of the cosines, its gradient multiplied by 0.01.
@@ -44,9 +45,12 @@ class GE2ELoss(nn.Module):
         init_w: initial scale, positive.
         init_b: initial offset.
         activation: None, "relu", "tanh" or "sigmoid", applied to the similarity matrix.
+        own_centroid: "exclusive" (eq. 8), or "inclusive": the utterance is in its own speaker's
+            centroid too, as in the second seed system, for comparison only: the loss then sees
+            the utterance's likeness to itself.
 
     Raises:
-        UserError: unknown variant or activation, or an `init_w` that is not positive.
+        UserError: unknown variant, activation or own_centroid, or an `init_w` that is not positive.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class GE2ELoss(nn.Module):
         init_w: float = 10.0,
         init_b: float = -5.0,
         activation: str | None = None,
+        own_centroid: str = "exclusive",
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
@@ -66,11 +71,14 @@ class GE2ELoss(nn.Module):
                 f"GE2E has the activations null, {', '.join(ACTIVATIONS)}; "
                 f"found activation {activation!r}."
             )
-        if not init_w > 0:
-            raise UserError(f"GE2E needs a positive init_w, found {init_w!r}.")
+        if own_centroid not in OWN_CENTROIDS:
+            raise UserError(
+                f"GE2E has the own_centroid {' or '.join(OWN_CENTROIDS)}; found {own_centroid!r}."
+            )
         self.variant = variant
         self.activation = activation
-        self.w = nn.Parameter(torch.tensor([float(init_w)]))
+        self.own_centroid = own_centroid
+        self.w = nn.Parameter(torch.tensor([require_positive("GE2E", "init_w", init_w)]))
         self.b = nn.Parameter(torch.tensor([float(init_b)]))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -93,7 +101,7 @@ class GE2ELoss(nn.Module):
         return softmax_loss(similarity) if self.variant == "softmax" else contrast_loss(similarity)
 
     def similarity(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Scaled cosines between all utterances and all centroids, the own one exclusive.
+        """Scaled cosines between all utterances and all centroids, the own one as `own_centroid`.
 
         `S[j,i,k] = w * cos(e[j,i], c[k]) + b` (eq. 9), then the activation.
 
@@ -109,11 +117,9 @@ class GE2ELoss(nn.Module):
             UserError: as in `forward`.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
-            cosines = centroid_cosines(group_by_speaker(embeddings, labels))
-            if self.training:
-                # .data: two forwards before one backward must not count as a change of w.
-                self.w.data.clamp_(min=MIN_W)
-            w = _scale_gradient(self.w.clamp(min=MIN_W), SCALE_GRADIENT)
+            groups = group_by_speaker(embeddings, labels, "GE2E")
+            cosines = centroid_cosines(groups, self.own_centroid == "inclusive")
+            w = _scale_gradient(positive_scale(self.w, self.training), SCALE_GRADIENT)
             b = _scale_gradient(self.b, SCALE_GRADIENT)
             similarity = w.to(cosines.dtype) * cosines + b.to(cosines.dtype)
             if self.activation is not None:
@@ -122,41 +128,13 @@ class GE2ELoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, for the printed module."""
-        return f"variant={self.variant!r}, activation={self.activation!r}"
-
-
-def group_by_speaker(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """The batch sorted by speaker.
-
-    Args:
-        embeddings: (B, D), any floating dtype.
-        labels: (B,) integer speaker numbers, every speaker K >= 2 times, in any order.
-
-    Returns:
-        (P, K, D) float32 or float64, speakers in ascending order of label.
-
-    Raises:
-        UserError: fewer than two speakers or utterances, or not equally many of each.
-        ValueError: shapes that do not belong together.
-    """
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
-        raise ValueError(
-            "GE2E needs embeddings (B, D) and labels (B,), "
-            f"found {tuple(embeddings.shape)} and {tuple(labels.shape)}."
+        return (
+            f"variant={self.variant!r}, activation={self.activation!r}, "
+            f"own_centroid={self.own_centroid!r}"
         )
-    # B is small: grouping on the CPU costs one synchronisation, or none for CPU labels.
-    sorted_labels, order = labels.detach().cpu().sort(stable=True)
-    speakers, counts = sorted_labels.unique_consecutive(return_counts=True)
-    _check_counts(speakers.tolist(), counts.tolist())
-    num_speakers = len(speakers)
-    if embeddings.dtype in (torch.float16, torch.bfloat16):
-        embeddings = embeddings.float()
-    if not torch.equal(order, torch.arange(len(order))):
-        embeddings = embeddings.index_select(0, order.to(embeddings.device, non_blocking=True))
-    return embeddings.reshape(num_speakers, -1, embeddings.shape[1])
 
 
-def centroid_cosines(embeddings: Tensor) -> Tensor:
+def centroid_cosines(embeddings: Tensor, is_inclusive: bool = False) -> Tensor:
     """Cosines between all utterances and all centroids; not clamped, so all have a gradient.
 
     `cos(e[j,i], c[k])` with `c[k] = mean_m e[k,m]` (eq. 1) for the other speakers, and
@@ -164,15 +142,18 @@ def centroid_cosines(embeddings: Tensor) -> Tensor:
 
     Args:
         embeddings: (P, K, D), K >= 2.
+        is_inclusive: `c[j]` (eq. 1) for the own one too.
 
     Returns:
         (P, K, P) in [-1, 1] up to rounding.
     """
     embeddings = F.normalize(embeddings, dim=-1)
     sums = embeddings.sum(dim=1)  # (P, D)
+    others = embeddings @ F.normalize(sums, dim=-1).T  # (P, K, P)
+    if is_inclusive:
+        return others
     exclusive = F.normalize(sums[:, None] - embeddings, dim=-1)  # (P, K, D)
     own = (embeddings * exclusive).sum(dim=-1, keepdim=True)  # (P, K, 1)
-    others = embeddings @ F.normalize(sums, dim=-1).T  # (P, K, P)
     return torch.where(_own_columns(others), own, others)
 
 
@@ -215,24 +196,3 @@ def _own_columns(similarity: Tensor) -> Tensor:
 def _scale_gradient(value: Tensor, factor: float) -> Tensor:
     """The same value, exactly, with its gradient multiplied by `factor`."""
     return value.detach() + factor * (value - value.detach())
-
-
-def _check_counts(speakers: list[int], counts: list[int]) -> None:
-    if len(speakers) < 2:
-        raise UserError(
-            f"GE2E needs at least 2 speakers in a batch, found {len(speakers)}. "
-            "Raise speakers_per_batch, or add speakers."
-        )
-    fewest, most = min(counts), max(counts)
-    speaker_of_fewest = speakers[counts.index(fewest)]
-    if fewest < 2:
-        raise UserError(
-            "GE2E needs at least 2 utterances of each speaker in a batch, found "
-            f"{fewest} for speaker {speaker_of_fewest}. Raise utterances_per_speaker."
-        )
-    if fewest != most:
-        raise UserError(
-            "GE2E needs equally many utterances of each speaker in a batch, found "
-            f"{fewest} for speaker {speaker_of_fewest} and {most} for speaker "
-            f"{speakers[counts.index(most)]}."
-        )

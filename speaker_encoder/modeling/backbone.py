@@ -45,6 +45,7 @@ class Backbone(nn.Module):
     """
 
     encoder_kind: ClassVar[str]
+    has_heads: ClassVar[bool] = False  # to choose from, with replace_head
     encoder_config: dict[str, Any]
     embedding_dim: int
     min_num_samples: int
@@ -82,6 +83,15 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     @classmethod
+    def load_pretrained_as(cls, folder: Path, encoder_config: dict[str, Any]) -> PretrainedParts:
+        """Reads as ``load_pretrained``; ``encoder_config`` tells what the folder does not.
+
+        Raises:
+            UserError: the folder tells everything, or what ``load_pretrained`` raises.
+        """
+        raise pretrained_has_its_own(folder.name)
+
+    @classmethod
     def default_feature_settings(cls, encoder_config: dict[str, Any]) -> dict[str, Any]:
         """Gives ``feature_settings`` of a model of this family with random weights."""
         return {}
@@ -102,6 +112,22 @@ class Backbone(nn.Module):
         for parameter in self.parameters():
             parameter.requires_grad_(True)
 
+    def replace_head(self, head: str | dict[str, Any] | None, layers: str | int | None) -> bool:
+        """Gives the encoder another head, or other layers below it.
+
+        Returns:
+            Whether anything was replaced.
+
+        Raises:
+            UserError: the family has no heads to choose from.
+        """
+        raise without_heads(self.encoder_kind)
+
+    @property
+    def head_needs_training(self) -> bool:
+        """Whether a new head must be trained before an embedding means something."""
+        return True
+
     def enlarge_head(self, embedding_dim: int = 1024) -> None:
         """Gives the encoder a new, untrained head with more dimensions.
 
@@ -114,10 +140,39 @@ class Backbone(nn.Module):
         )
 
 
+def pretrained_has_its_own(name: str) -> UserError:
+    """Gives the error for an ``encoder_config`` beside weights that bring theirs."""
+    return UserError(
+        "encoder_config is the architecture of an encoder with random weights; "
+        f"{name!r} is pretrained and brings its own. Leave encoder_config out, or set "
+        "pretrained to false."
+    )
+
+
+def without_heads(encoder_kind: str) -> UserError:
+    """Gives the error for a head that is asked for where there is none to choose."""
+    return UserError(
+        f"head and layers have no meaning for the {encoder_kind} encoder: they are for the "
+        "self-supervised encoders of transformers, such as 'wavlm-large'. Leave them out."
+    )
+
+
 def complete_encoder_config(
     encoder_kind: str, encoder_config: dict[str, Any], defaults: dict[str, Any]
 ) -> dict[str, Any]:
-    """Fills an ``encoder_config`` up with its family's defaults.
+    """Fills an ``encoder_config`` up with its family's defaults, as ``complete_options``."""
+    return complete_options(
+        f"encoder_config of the {encoder_kind} encoder", encoder_config, defaults
+    )
+
+
+def complete_options(what: str, given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Fills options up with their defaults.
+
+    Args:
+        what: Whose options they are, for an error.
+        given: Some of the options.
+        defaults: All of them.
 
     Returns:
         A new dict with the keys of ``defaults``, in their order.
@@ -125,19 +180,15 @@ def complete_encoder_config(
     Raises:
         UserError: a key that is not in ``defaults``, or a value of another type.
     """
-    for key, value in encoder_config.items():
+    for key, value in given.items():
         if key not in defaults:
             nearest = difflib.get_close_matches(key, defaults, n=1)
             hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
             raise UserError(
-                f"Unknown key {key!r} in encoder_config of the {encoder_kind} encoder.{hint} "
-                f"Known: {', '.join(sorted(defaults))}."
+                f"Unknown key {key!r} in {what}.{hint} Known: {', '.join(sorted(defaults))}."
             )
         wanted = type(defaults[key])
         is_number = wanted is float and type(value) is int
         if type(value) is not wanted and not is_number:
-            raise UserError(
-                f"encoder_config key {key!r} of the {encoder_kind} encoder must be "
-                f"{wanted.__name__}, found {value!r}."
-            )
-    return copy.deepcopy({**defaults, **encoder_config})
+            raise UserError(f"Key {key!r} in {what} must be {wanted.__name__}, found {value!r}.")
+    return copy.deepcopy({**defaults, **given})

@@ -19,7 +19,10 @@ class SpeakerEncoderConfig(PreTrainedConfig):
         do_normalize: The model brings each utterance to zero mean and unit variance itself.
         untrained_head: The part that makes the embedding has random weights.
         base_model_name: The encoder that this one started from: a name or a Hub id.
-        source_license: SPDX name of the licence of the weights it started from.
+        source_license: Licence of the weights it started from, as the Hub names it: "mit", or
+            "other".
+        source_license_name: Name of a licence that is "other".
+        source_license_link: Where the text of a licence that is "other" is.
     """
 
     model_type = "speaker-encoder"
@@ -32,3 +35,5 @@ class SpeakerEncoderConfig(PreTrainedConfig):
     untrained_head: bool = True
     base_model_name: str | None = None
     source_license: str | None = None
+    source_license_name: str | None = None
+    source_license_link: str | None = None

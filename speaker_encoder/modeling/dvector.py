@@ -1,7 +1,8 @@
-"""The GE2E d-vector encoder: three LSTM layers over windows of 1.6 s, averaged.
+"""The GE2E d-vector encoder: a small network over windows of 1.6 s, averaged.
 
 Source: Wan et al. 2018, "Generalized end-to-end loss for speaker verification"; architecture,
-features and windows as in Resemblyzer, whose installed package ships the weights.
+features and windows as in Resemblyzer, whose installed package ships the weights. Two other
+networks over the same windows are for training from random weights.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from torch.nn.functional import normalize, pad
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.backbone import Backbone, PretrainedParts, complete_encoder_config
+from speaker_encoder.modeling.dvector_networks import NETWORKS, NUM_HEADS, to_symmetric_decibel
 from speaker_encoder.modeling.mel import PowerMel, mel_filters_slaney
+from speaker_encoder.modeling.registry import unknown_name
 from speaker_encoder.modeling.weights import read_pickled_weights
 
 WEIGHT_FILES = ("pretrained.pt", "encoder.pt")
@@ -24,8 +27,10 @@ PARTIAL_FRAMES = 160
 PARTIAL_STEP = 77
 """Frames from window to window: 1.3 windows a second."""
 MIN_COVERAGE = 0.75
+LSTM = "lstm"
 
 DEFAULTS: dict[str, Any] = {
+    "network": LSTM,
     "num_mels": 40,
     "hidden_size": 256,
     "num_layers": 3,
@@ -46,13 +51,17 @@ def num_partials(num_samples: int) -> int:
 
 
 class DVectorBackbone(Backbone):
-    """Mel power -> LSTM over each window -> ReLU(linear) -> mean over the windows.
+    """Mel power -> network over each window -> mean over the windows.
+
+    The network ``lstm`` is Resemblyzer's: LSTM layers, then ReLU(linear), each window normalised.
+    ``residual_lstm`` and ``transformer`` hear the mels in dB.
 
     Args:
-        encoder_config: ``num_mels``, ``hidden_size``, ``num_layers``, ``embedding_size``.
+        encoder_config: ``network``, ``num_mels``, ``hidden_size``, ``num_layers``,
+            ``embedding_size``.
 
     Raises:
-        UserError: an unknown argument.
+        UserError: an unknown argument or network.
     """
 
     encoder_kind: ClassVar[str] = "dvector"
@@ -61,12 +70,18 @@ class DVectorBackbone(Backbone):
     def __init__(self, encoder_config: dict[str, Any]) -> None:
         super().__init__()
         self.encoder_config = complete_encoder_config(self.encoder_kind, encoder_config, DEFAULTS)
-        num_mels, hidden_size, num_layers, self.embedding_dim = (
-            self.encoder_config[name] for name in DEFAULTS
-        )
+        name, *sizes = (self.encoder_config[name] for name in DEFAULTS)
+        num_mels, hidden_size, num_layers, self.embedding_dim = sizes
         self.mel = _mel(num_mels)
-        self.lstm = nn.LSTM(num_mels, hidden_size, num_layers, batch_first=True)
-        self.linear = nn.Linear(hidden_size, self.embedding_dim)
+        self.network: nn.Module | None = None
+        if name == LSTM:
+            self.lstm = nn.LSTM(num_mels, hidden_size, num_layers, batch_first=True)
+            self.linear = nn.Linear(hidden_size, self.embedding_dim)
+        elif name in NETWORKS:
+            _check_hidden_size(name, hidden_size)
+            self.network = NETWORKS[name](*sizes)
+        else:
+            raise unknown_name("network of the dvector encoder", name, [LSTM, *NETWORKS])
 
     def forward(
         self, input_values: torch.Tensor, lengths: torch.Tensor | None = None
@@ -91,7 +106,9 @@ class DVectorBackbone(Backbone):
         return normalize(total, dim=-1)
 
     def _embed_windows(self, windows: torch.Tensor) -> torch.Tensor:
-        """(N, 160, num_mels) -> (N, D), rows L2-normalised."""
+        """(N, 160, num_mels) -> (N, D), rows L2-normalised where Resemblyzer does so."""
+        if self.network is not None:
+            return self.network(to_symmetric_decibel(windows)).float()
         _, (hidden, _) = self.lstm(windows)
         return normalize(torch.relu(self.linear(hidden[-1])).float(), dim=-1)
 
@@ -126,6 +143,19 @@ class DVectorBackbone(Backbone):
         mel = _mel(encoder_config["num_mels"])
         weights.update({f"mel.{name}": tensor for name, tensor in mel.state_dict().items()})
         return PretrainedParts(encoder_config, weights, source_license="apache-2.0")
+
+
+def _check_hidden_size(name: str, hidden_size: int) -> None:
+    """Checks that a Transformer can be made.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if name == "transformer" and hidden_size % NUM_HEADS:
+        raise UserError(
+            f"encoder_config of the dvector encoder: hidden_size of a transformer must be a "
+            f"multiple of its {NUM_HEADS} heads, found {hidden_size}."
+        )
 
 
 def _mel(num_mels: int) -> PowerMel:

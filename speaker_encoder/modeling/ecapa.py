@@ -6,7 +6,6 @@ Aggregation in TDNN Based Speaker Verification"; ``speechbrain.lobes.models.ECAP
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,8 +15,14 @@ from torch.nn.functional import pad
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.backbone import Backbone, PretrainedParts, complete_encoder_config
-from speaker_encoder.modeling.mel import PowerMel, SentenceNormalizedLogMel, mel_filters_htk
-from speaker_encoder.modeling.weights import read_pickled_weights
+from speaker_encoder.modeling.speechbrain_parts import (
+    FEATURE_DEFAULTS,
+    load_speechbrain_folder,
+    mirror_own_ends,
+    most_mirrored,
+    own_ends,
+    speechbrain_log_mel,
+)
 
 NETWORK_DEFAULTS: dict[str, Any] = {
     "input_size": 80,
@@ -33,17 +38,6 @@ NETWORK_DEFAULTS: dict[str, Any] = {
     "dropout": 0.0,
 }
 """Arguments of SpeechBrain's ``ECAPA_TDNN``; the values of its ``spkrec-ecapa-voxceleb``."""
-
-FEATURE_DEFAULTS: dict[str, Any] = {
-    "n_fft": 400,
-    "win_length": 25.0,
-    "hop_length": 10.0,
-    "f_min": 0.0,
-    "f_max": 8000.0,
-}
-"""Arguments of SpeechBrain's ``Fbank``; ``win_length`` and ``hop_length`` are milliseconds."""
-
-_num_frames: ContextVar[torch.Tensor | None] = ContextVar("num_frames", default=None)
 
 
 class EcapaBackbone(Backbone):
@@ -62,15 +56,12 @@ class EcapaBackbone(Backbone):
         super().__init__()
         defaults = {**NETWORK_DEFAULTS, **FEATURE_DEFAULTS}
         self.encoder_config = complete_encoder_config(self.encoder_kind, encoder_config, defaults)
-        _check_architecture(self.encoder_config)
+        check_architecture(self.encoder_config)
         self.embedding_dim = self.encoder_config["lin_neurons"]
-        self.log_mel = _log_mel(self.encoder_config)
-        self.network = _network(self.encoder_config)
-        self.max_padding = max(
-            (kernel - 1) * dilation // 2
-            for kernel, dilation in zip(
-                self.encoder_config["kernel_sizes"], self.encoder_config["dilations"], strict=True
-            )
+        self.log_mel = speechbrain_log_mel(self.encoder_config["input_size"], self.encoder_config)
+        self.network = build_network(self.encoder_config)
+        self.max_padding = most_mirrored(
+            self.encoder_config["kernel_sizes"], self.encoder_config["dilations"]
         )
         # A mirrored end needs one frame more than it mirrors.
         self.min_num_samples = max(self.max_padding * self._hop, self.encoder_config["n_fft"])
@@ -95,19 +86,18 @@ class EcapaBackbone(Backbone):
         features = self._as_input(pad(features, (0, 0, 0, self.max_padding)))
         # SpeechBrain takes lengths as fractions of T'; half a frame less survives the rounding.
         fractions = (num_frames - 0.5) / features.shape[1]
-        token = _num_frames.set(num_frames)
-        try:
+        with own_ends(num_frames):
             return self.network(features, fractions).squeeze(1)
-        finally:
-            _num_frames.reset(token)
 
     def _as_input(self, features: torch.Tensor) -> torch.Tensor:
         return features.to(next(self.network.parameters()).dtype)
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:
-        """Says if ``folder`` is a SpeechBrain model folder."""
-        return (folder / "hyperparams.yaml").is_file()
+        """Says if ``folder`` is a SpeechBrain model folder of this family."""
+        from speaker_encoder.modeling.speechbrain_networks import family_of
+
+        return family_of(folder) == cls.encoder_kind
 
     @classmethod
     def load_pretrained(cls, folder: Path) -> PretrainedParts:
@@ -116,18 +106,10 @@ class EcapaBackbone(Backbone):
         Raises:
             UserError: the YAML holds more than a known ECAPA-TDNN, or a file is damaged.
         """
-        from speaker_encoder.modeling.speechbrain_yaml import read_hyperparams
-
-        hyperparams = read_hyperparams(folder / "hyperparams.yaml")
-        encoder_config = {**NETWORK_DEFAULTS, **FEATURE_DEFAULTS, **hyperparams.encoder_config}
-        weights = read_pickled_weights(folder / hyperparams.weights_name)
-        state_dict = {f"network.{name}": tensor for name, tensor in weights.items()}
-        constants = _log_mel(encoder_config).state_dict()
-        state_dict.update({f"log_mel.{name}": tensor for name, tensor in constants.items()})
-        return PretrainedParts(encoder_config, state_dict)
+        return load_speechbrain_folder(folder, cls.encoder_kind, NETWORK_DEFAULTS)
 
 
-def _check_architecture(encoder_config: dict[str, Any]) -> None:
+def check_architecture(encoder_config: dict[str, Any]) -> None:
     """Checks that the lists fit each other.
 
     Raises:
@@ -153,52 +135,14 @@ def _check_architecture(encoder_config: dict[str, Any]) -> None:
         )
 
 
-def _log_mel(encoder_config: dict[str, Any]) -> SentenceNormalizedLogMel:
-    """Builds the features that SpeechBrain's ``Fbank`` would give."""
-    sampling_rate = EcapaBackbone.sampling_rate
-    window, hop = (
-        round(sampling_rate / 1000 * encoder_config[name]) for name in ("win_length", "hop_length")
-    )
-    n_fft = encoder_config["n_fft"]
-    filters = mel_filters_htk(
-        encoder_config["input_size"],
-        n_fft,
-        sampling_rate,
-        encoder_config["f_min"],
-        encoder_config["f_max"],
-    )
-    return SentenceNormalizedLogMel(PowerMel(torch.hamming_window(window), filters, hop, n_fft))
-
-
-def _network(encoder_config: dict[str, Any]) -> nn.Module:
+def build_network(encoder_config: dict[str, Any]) -> nn.Module:
     """Builds SpeechBrain's module; its convolutions then mirror each utterance's own end."""
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-    from speechbrain.nnet.CNN import Conv1d
 
     from speaker_encoder.modeling.ecapa_parts import SharedContextPooling, make_redirects_inert
 
     make_redirects_inert()
     network = ECAPA_TDNN(**{name: encoder_config[name] for name in NETWORK_DEFAULTS})
-    for module in network.modules():
-        if isinstance(module, Conv1d) and module.kernel_size > 1:
-            module.register_forward_pre_hook(_mirror_own_end)
+    mirror_own_ends(network)
     network.asp = SharedContextPooling(network.asp)
     return network
-
-
-def _mirror_own_end(convolution: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
-    """Writes the mirror image of each utterance's last frames behind its end.
-
-    SpeechBrain's convolutions pad by reflection at the end of the batch; here each utterance sees
-    its own end reflected, as it would alone: ``x[n + j] = x[n - 2 - j]`` for n frames.
-    """
-    num_frames = _num_frames.get()
-    if num_frames is None:
-        return None
-    (frames,) = inputs  # (B, C, T')
-    padding = (convolution.kernel_size - 1) * convolution.dilation // 2
-    offset = torch.arange(padding, device=frames.device)
-    shape = (-1, frames.shape[1], -1)
-    source = (num_frames[:, None] - 2 - offset)[:, None].expand(shape)
-    target = (num_frames[:, None] + offset)[:, None].expand(shape)
-    return (frames.scatter(2, target, frames.gather(2, source)),)

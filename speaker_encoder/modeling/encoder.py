@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.modeling.backbone import Backbone
+from speaker_encoder.modeling.backbone import Backbone, pretrained_has_its_own
 from speaker_encoder.modeling.batching import (
     lengths_from_mask,
     normalize_utterances,
@@ -30,6 +30,7 @@ from speaker_encoder.modeling.loading import (
 )
 from speaker_encoder.modeling.output import SpeakerEncoderOutput
 from speaker_encoder.modeling.registry import backbone_class
+from speaker_encoder.modeling.safe_config import explained_damage
 from speaker_encoder.modeling.sharing import SharedOnHub
 from speaker_encoder.modeling.sources import locate
 
@@ -88,7 +89,12 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
 
     @classmethod
     def from_name(
-        cls, name: str, pretrained: bool = True, encoder_config: dict[str, Any] | None = None
+        cls,
+        name: str,
+        pretrained: bool = True,
+        encoder_config: dict[str, Any] | None = None,
+        head: str | dict[str, Any] | None = None,
+        layers: str | int | None = None,
     ) -> SpeakerEncoder:
         """Gives a published encoder, or one of the same family with random weights.
 
@@ -96,23 +102,28 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
             name: A name of ``NAMES``, such as ``ecapa``; with ``pretrained`` also all that
                 ``from_pretrained`` takes.
             pretrained: False: random weights.
-            encoder_config: Architecture of a random encoder, with the upstream library's names.
+            encoder_config: Architecture of a random encoder, with the upstream library's names; of
+                a checkpoint of voxceleb_trainer, what its weights do not tell.
+            head: What makes the embedding from the layers of a self-supervised encoder, as
+                ``replace_head`` takes it.
+            layers: Which of its layers, as ``replace_head`` takes them.
 
         Returns:
             The encoder in eval mode.
 
         Raises:
-            UserError: unknown name, unknown architecture arguments, or weights out of reach.
+            UserError: unknown name, head or architecture arguments, or weights out of reach.
         """
         if pretrained:
-            if encoder_config:
-                raise UserError(
-                    "encoder_config is the architecture of an encoder with random weights; "
-                    f"{name!r} is pretrained and brings its own. Leave encoder_config out, or set "
-                    "pretrained to false."
-                )
-            return cls.from_pretrained(name)
-        return cls(random_config(name, encoder_config or {})).eval()
+            if encoder_config and not Path(name).expanduser().exists():
+                raise pretrained_has_its_own(name)
+            encoder = cls.from_pretrained(name, encoder_config=encoder_config or None)
+        else:
+            encoder = cls(random_config(name, encoder_config or {})).eval()
+        if head is not None or layers is not None:
+            encoder.replace_head(head, layers)
+            encoder.config.untrained_head |= not pretrained
+        return encoder
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -122,10 +133,12 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
 
         Args:
             pretrained_model_name_or_path: A name of ``NAMES``, a Hub id, or a folder: our own, a
-                ``checkpoint-<step>`` of a run, a SpeechBrain ECAPA, a transformers WavLM.
+                ``checkpoint-<step>`` of a run, a SpeechBrain ECAPA, a speech encoder of
+                transformers; or a ``.model`` file of voxceleb_trainer.
             *args: As in transformers.
             **kwargs: As in transformers: ``cache_dir``, ``revision``, ``token``,
-                ``local_files_only``, ``config``, ``dtype``, ...
+                ``local_files_only``, ``config``, ``dtype``, ...; and ``encoder_config``, as
+                ``from_name`` takes it.
 
         Returns:
             The encoder in eval mode.
@@ -135,9 +148,12 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
         """
         options = {name: kwargs[name] for name in HUB_OPTIONS if kwargs.get(name) is not None}
         source = locate(pretrained_model_name_or_path, **options)
-        if source.encoder_kind is None:
+        with explained_damage(source.folder):
+            if source.encoder_kind is not None:
+                return load_upstream(cls, source, **kwargs)
+            if kwargs.pop("encoder_config", None):
+                raise pretrained_has_its_own(source.name)
             return load_own(super().from_pretrained, source, *args, **kwargs)
-        return load_upstream(cls, source, **kwargs)
 
     def save_pretrained(  # type: ignore[override]
         self,
@@ -221,10 +237,9 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
         self.loss_fn = loss.to(self.device) if loss is not None else None
 
     def train(self, mode: bool = True) -> SpeakerEncoder:
-        """Sets training mode; batch norm that was frozen stays in eval mode."""
+        """Sets training mode; batch norm stays in eval mode where it or its weights are frozen."""
         super().train(mode)
-        if self._is_batch_norm_frozen:
-            self._set_batch_norm_mode(False)
+        self._set_batch_norm_mode(mode)
         return self
 
     def freeze_batch_norm(self, frozen: bool = True) -> None:
@@ -234,12 +249,14 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
             frozen: False undoes it.
         """
         self._is_batch_norm_frozen = frozen
-        self._set_batch_norm_mode(False if frozen else self.training)
+        self._set_batch_norm_mode(self.training)
 
     def _set_batch_norm_mode(self, mode: bool) -> None:
         for module in self.backbone.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train(mode)
+                weights = list(module.parameters(recurse=False))
+                is_frozen = bool(weights) and not any(one.requires_grad for one in weights)
+                module.train(mode and not self._is_batch_norm_frozen and not is_frozen)
 
     def freeze(self, train_only_head: bool = False, freeze_feature_encoder: bool = False) -> None:
         """Chooses what is trained; with neither, everything.
@@ -254,6 +271,28 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
         self.backbone.freeze(
             train_only_head=train_only_head, freeze_feature_encoder=freeze_feature_encoder
         )
+
+    def replace_head(
+        self, head: str | dict[str, Any] | None = None, layers: str | int | None = None
+    ) -> None:
+        """Gives a self-supervised encoder another head, or a new one on other layers.
+
+        Where both are as they should be already, the head stays with its weights.
+
+        Args:
+            head: "xvector", "ecapa", "mean", "attentive_statistics", "mhfa", or
+                ``{"name": one of these, <its options>}``; None: of the same kind as now.
+            layers: "last", "weighted_sum", or the number of a layer, behind which the others are
+                cut off: 0 is what goes into the first; None: as now.
+
+        Raises:
+            UserError: another family, or an unknown head, option or layer.
+        """
+        device, dtype = self.device, self.dtype
+        if self.backbone.replace_head(head, layers):
+            self.backbone.to(device, dtype).train(self.training)
+            self.config.untrained_head = self.backbone.head_needs_training
+            self._describe_backbone()
 
     def enlarge_head(self, embedding_dim: int = 1024) -> None:
         """Gives the encoder a new, untrained head with ``embedding_dim`` dimensions.

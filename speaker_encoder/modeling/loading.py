@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.backbone import PretrainedParts
+from speaker_encoder.modeling.card_license import read_card_license
 from speaker_encoder.modeling.configuration import SpeakerEncoderConfig
 from speaker_encoder.modeling.registry import NAMES, backbone_class, unknown_name
 from speaker_encoder.modeling.sources import Source
@@ -96,6 +98,8 @@ def load_own(load: Callable[..., Any], source: Source, *args: Any, **kwargs: Any
             f"{', '.join(missing[:3])} first. Copy the folder again."
         )
     _own_memory(model)
+    if model.config.source_license is None:
+        _set_license(model.config, source)
     return (model, info) if gives_info else model
 
 
@@ -117,7 +121,7 @@ def load_upstream(model_class: type[SpeakerEncoder], source: Source, **kwargs: A
     Args:
         model_class: The class to make.
         source: The folder and its family.
-        **kwargs: ``dtype`` of the weights; the Hub options have been used up.
+        **kwargs: ``dtype`` of the weights, ``encoder_config``; the Hub options have been used up.
 
     Returns:
         The encoder in eval mode.
@@ -128,28 +132,56 @@ def load_upstream(model_class: type[SpeakerEncoder], source: Source, **kwargs: A
     """
     assert source.encoder_kind is not None
     dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None)
+    told = kwargs.pop("encoder_config", None)
     left = [k for k, v in kwargs.items() if v is not None and k not in HUB_OPTIONS]
     if left:
         raise UserError(
             f"{', '.join(left)} cannot be given for {source.name!r}, a folder in its own library's "
             "layout. Load it, save_pretrained it, and give that folder."
         )
-    parts = backbone_class(source.encoder_kind).load_pretrained(source.folder)
+    family = backbone_class(source.encoder_kind)
+    if told:
+        parts = family.load_pretrained_as(source.folder, told)
+    else:
+        parts = family.load_pretrained(source.folder)
     config = SpeakerEncoderConfig(
         encoder_kind=source.encoder_kind,
         encoder_config=parts.encoder_config,
         untrained_head=bool(parts.untrained_prefixes),
-        # The place of a folder on this machine is nobody else's business.
-        base_model_name=source.name if source.is_published else source.folder.resolve().name,
-        source_license=parts.source_license,
+        base_model_name=_base_model_name(source),
         **parts.feature_settings,
     )
+    if source.name in NAMES:
+        config.source_license = parts.source_license  # of the published weights alone
+    if config.source_license is None:
+        _set_license(config, source)
+    with torch.device("meta"):  # takes no memory, whatever sizes a stranger's folder names
+        shapes = model_class(copy.deepcopy(config)).backbone.state_dict()
+    _refuse_misfit(shapes, parts, source.folder)
     model = model_class(config)
-    _refuse_misfit(model.backbone.state_dict(), parts, source.folder)
     model.backbone.load_state_dict(parts.state_dict, strict=False)
     if dtype is not None:
         model = model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
     return model.eval()
+
+
+def _base_model_name(source: Source) -> str | None:
+    """Gives what others may know an encoder by; None for a folder that is called like a published.
+
+    The place of a folder on this machine is nobody else's business.
+    """
+    folder_name = source.folder.resolve().name
+    if source.is_published:
+        return source.name
+    return None if folder_name in NAMES else folder_name
+
+
+def _set_license(config: SpeakerEncoderConfig, source: Source) -> None:
+    """Writes the licence that the encoder's own card names into its config."""
+    hub_id = NAMES[source.name].hub_id if source.name in NAMES else source.name
+    hub_id = hub_id if source.is_published else None
+    for name, value in read_card_license(source.folder, hub_id).items():
+        setattr(config, name, value)
 
 
 def _refuse_misfit(own: dict[str, torch.Tensor], parts: PretrainedParts, folder: Path) -> None:

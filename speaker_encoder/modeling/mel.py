@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -96,6 +97,8 @@ class SentenceNormalizedLogMel(nn.Module):
     Source: ``speechbrain.lobes.features.Fbank`` and
     ``InputNormalization(norm_type="sentence", std_norm=False)``.
     """
+
+    mel_axis: ClassVar[int] = 2  # of the output; it has zero mean, SpecAugment may mask it
 
     def __init__(self, power_mel: PowerMel) -> None:
         super().__init__()

@@ -1,9 +1,11 @@
-"""Refuses what a ``config.json`` must not hold: settings that run code, or that nobody knows."""
+"""Refuses what a folder of others must not hold: settings that run code, or that nobody knows."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ EXECUTABLE_KEYS = frozenset(
     }
 )
 """Settings of transformers that name code to be fetched or run, or another way to load."""
+LARGEST_NUMBER = 65_536
+"""Of an architecture."""
 _OF_TRANSFORMERS = frozenset(
     {
         "model_type",
@@ -64,6 +68,66 @@ def refuse_unsafe_config(config: dict[str, Any], path: Path) -> None:
             "loaded. A newer speaker-encoder may know it; update the package, or take the "
             "repository from another publisher."
         )
+    if isinstance(config.get("encoder_config"), dict):
+        refuse_giants(config["encoder_config"], str(path))
+
+
+def refuse_giants(encoder_config: dict[str, Any], where: str) -> None:
+    """Checks that no number of an architecture is so large that building it fills the memory.
+
+    Args:
+        encoder_config: plain data.
+        where: it was found, for the error.
+
+    Raises:
+        UserError: one is.
+    """
+    for name, value in encoder_config.items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(n, (int, float)) and abs(n) > LARGEST_NUMBER for n in numbers):
+            raise UserError(
+                f"{where}: {name} has a number beyond {LARGEST_NUMBER}, which no speaker encoder "
+                "needs."
+            )
+
+
+def refuse_adapters(folder: Path) -> None:
+    """Checks that a folder is no adapter: loaders then fetch another model, which it names.
+
+    Raises:
+        UserError: it is one.
+    """
+    path = folder / "adapter_config.json"
+    if path.exists():
+        raise UserError(
+            f"{path} is refused: it makes a loader fetch another model and put an adapter into it. "
+            "A speaker encoder needs none. Nothing of the folder was loaded."
+        )
+
+
+@contextmanager
+def explained_damage(folder: Path) -> Iterator[None]:
+    """Says what is wrong where a folder's settings or weights make its library fail.
+
+    Raises:
+        UserError: they do.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError) as error:
+        raise _damaged(folder, error) from error
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: BaseException) -> UserError:
+    lines = str(error).strip().splitlines() or [""]
+    return UserError(
+        f"{folder} cannot be loaded ({type(error).__name__}: {lines[0][:300]}). Its settings or "
+        "weights are damaged, or were made to do harm: copy it again from where it was published."
+    )
 
 
 def refuse_outside_shards(folder: Path) -> None:
@@ -78,7 +142,7 @@ def refuse_outside_shards(folder: Path) -> None:
     try:
         names = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
         outside = sorted(name for name in names if Path(name).name != name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}. Copy the folder again.") from error
     if outside:
         raise UserError(

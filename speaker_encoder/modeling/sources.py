@@ -14,11 +14,21 @@ from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.configuration import SpeakerEncoderConfig
 from speaker_encoder.modeling.hub_errors import out_of_reach, was_interrupted
 from speaker_encoder.modeling.registry import BACKBONES, NAMES, backbone_class, unknown_name
-from speaker_encoder.modeling.safe_config import refuse_outside_shards, refuse_unsafe_config
+from speaker_encoder.modeling.safe_config import (
+    refuse_adapters,
+    refuse_outside_shards,
+    refuse_unsafe_config,
+)
 
-DESCRIPTION_PATTERNS = ("*.json", "hyperparams.yaml", "model*.safetensors")
-"""Fetched from the Hub first; ``WEIGHT_PATTERNS`` only where no safetensors came with it."""
-WEIGHT_PATTERNS = ("embedding_model.ckpt", "pytorch_model.bin", "pytorch_model-*.bin")
+DESCRIPTION_PATTERNS = ("*.json", "hyperparams.yaml", "model*.safetensors", "README.md")
+"""Fetched from the Hub first, ``README.md`` for its licence; ``WEIGHT_PATTERNS`` only where no
+safetensors came with it."""
+WEIGHT_PATTERNS = (
+    "embedding_model.ckpt",
+    "pytorch_model.bin",
+    "pytorch_model-*.bin",
+    "model.pt",
+)
 _NUM_ATTEMPTS = 3
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -28,7 +38,7 @@ class Source:
     """Where an encoder lies.
 
     Attributes:
-        folder: The local folder.
+        folder: The local folder, or a file that is an encoder by itself.
         encoder_kind: Its family, in the upstream library's layout; None: our own layout.
         name: What the user called it.
         is_published: The name is one that others know too: of ``NAMES`` or of the Hub.
@@ -63,10 +73,21 @@ def locate(name_or_path: str | os.PathLike[str], **hub_options: Any) -> Source:
     folder = Path(name).expanduser()
     if entry is not None and entry.hub_id is not None:
         folder = fetch(entry.hub_id, name, **hub_options)
+    elif entry is not None:
+        raise UserError(
+            f"No weights are published for {name!r}. Set pretrained to false to train it from "
+            "random weights, or give the path of a checkpoint."
+        )
     elif folder.is_dir():
         return Source(folder, _encoder_kind(folder, name), name, False)
     elif folder.exists():
-        raise UserError(f"{name!r} is a file; an encoder is a folder. Name the folder it lies in.")
+        kind = known_kind(folder)
+        if kind is None:
+            raise UserError(
+                f"{name!r} is a file, and no checkpoint of voxceleb_trainer; an encoder is a "
+                "folder. Name the folder it lies in."
+            )
+        return Source(folder, kind, name, False)
     elif _HUB_ID.fullmatch(name) and not _looks_like_checkpoint(folder):
         folder = fetch(name, name, **hub_options)
     elif os.sep in name or name.startswith((".", "~")) or _looks_like_checkpoint(folder):
@@ -171,6 +192,7 @@ def _encoder_kind(folder: Path, name: str) -> str | None:
     Raises:
         UserError: none of the known.
     """
+    refuse_adapters(folder)
     config_path = folder / "config.json"
     model_type = None
     if config_path.is_file():
@@ -185,10 +207,15 @@ def _encoder_kind(folder: Path, name: str) -> str | None:
     if model_type == SpeakerEncoderConfig.model_type:
         refuse_outside_shards(folder)
         return None
-    for encoder_kind in BACKBONES:
-        if backbone_class(encoder_kind).recognises(folder):
-            return encoder_kind
-    raise UserError(_not_recognised(folder, name, model_type))
+    kind = known_kind(folder)
+    if kind is None:
+        raise UserError(_not_recognised(folder, name, model_type))
+    return kind
+
+
+def known_kind(place: Path) -> str | None:
+    """Gives the first family that recognises a folder or file."""
+    return next((kind for kind in BACKBONES if backbone_class(kind).recognises(place)), None)
 
 
 def _not_recognised(folder: Path, name: str, model_type: object) -> str:
@@ -204,6 +231,8 @@ def _not_recognised(folder: Path, name: str, model_type: object) -> str:
         return text + f"It has checkpoints; name one: {folder / checkpoints[-1]}"
     return text + (
         "Known are a folder written by this package (config.json, model.safetensors), "
-        "SpeechBrain's ECAPA-TDNN (hyperparams.yaml, embedding_model.ckpt), transformers' WavLM "
-        "and WavLMForXVector, and Resemblyzer's encoder (pretrained.pt)."
+        "SpeechBrain's ECAPA-TDNN, x-vector and ResNet (hyperparams.yaml, embedding_model.ckpt), "
+        "transformers' WavLM, wav2vec 2.0, HuBERT, UniSpeech-SAT, data2vec-audio, w2v-BERT 2.0 and "
+        "Whisper, Resemblyzer's encoder (pretrained.pt), and a checkpoint of voxceleb_trainer "
+        "(*.model, model.pt)."
     )

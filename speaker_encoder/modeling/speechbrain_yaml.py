@@ -1,8 +1,9 @@
-"""Reads SpeechBrain's ``hyperparams.yaml`` of an ECAPA-TDNN as plain data; nothing of it runs."""
+"""Reads SpeechBrain's ``hyperparams.yaml`` of a speaker encoder as plain data; nothing runs."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,37 +11,26 @@ from typing import Any
 import yaml
 
 from speaker_encoder.errors import UserError
+from speaker_encoder.modeling.safe_config import refuse_giants
+from speaker_encoder.modeling.speechbrain_networks import NETWORKS, Network
 
-NETWORK_CLASS = "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN"
 FEATURE_CLASS = "speechbrain.lobes.features.Fbank"
 NORMALIZATION_CLASS = "speechbrain.processing.features.InputNormalization"
+DEFAULT_WEIGHTS_NAME = "embedding_model.ckpt"
 KNOWN_CLASSES = frozenset(
     {
-        NETWORK_CLASS,
+        *(network.class_name for network in NETWORKS.values()),
         FEATURE_CLASS,
         NORMALIZATION_CLASS,
         "speechbrain.lobes.models.ECAPA_TDNN.Classifier",
+        "speechbrain.lobes.models.Xvector.Classifier",
+        "speechbrain.lobes.models.ResNet.Classifier",
         "speechbrain.dataio.encoder.CategoricalEncoder",
         "speechbrain.utils.parameter_transfer.Pretrainer",
     }
 )
-DEFAULT_WEIGHTS_NAME = "embedding_model.ckpt"
+KNOWN_NAMES = frozenset(network.activation for network in NETWORKS.values())
 
-_NETWORK_ARGUMENTS = frozenset(
-    {
-        "input_size",
-        "channels",
-        "kernel_sizes",
-        "dilations",
-        "attention_channels",
-        "lin_neurons",
-        "res2net_scale",
-        "se_channels",
-        "global_context",
-        "groups",
-        "dropout",
-    }
-)
 _FEATURE_ARGUMENTS = frozenset({"n_fft", "win_length", "hop_length", "f_min", "f_max"})
 _IGNORED_FEATURE_ARGUMENTS = frozenset({"left_frames", "right_frames", "param_change_factor"})
 _REFERENCE = re.compile(r"<([A-Za-z_]\w*)>")
@@ -48,10 +38,10 @@ _REFERENCE = re.compile(r"<([A-Za-z_]\w*)>")
 
 @dataclass(frozen=True)
 class Hyperparams:
-    """What a ``hyperparams.yaml`` says of an ECAPA-TDNN.
+    """What a ``hyperparams.yaml`` says of a speaker encoder.
 
     Attributes:
-        encoder_config: Arguments of ``EcapaBackbone`` that the file gives.
+        encoder_config: Arguments of the network and of its features that the file gives.
         weights_name: File of the weights, in the same folder.
     """
 
@@ -68,6 +58,13 @@ class _New:
 
 
 @dataclass(frozen=True)
+class _Name:
+    """A ``!name:`` node without arguments: the name of an activation that we know."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class _Reference:
     """A ``!ref`` node."""
 
@@ -75,13 +72,20 @@ class _Reference:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML's safe loader, with SpeechBrain's two data tags and no other."""
+    """YAML's safe loader, with three of SpeechBrain's tags, read as data, and no other."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses aliases: some hundred bytes with them unfold to terabytes."""
+        if self.check_event(yaml.AliasEvent):
+            raise UserError("it has an alias (*name)")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
 
 def _construct_new(loader: yaml.SafeLoader, class_name: str, node: yaml.Node) -> _New:
     if class_name not in KNOWN_CLASSES:
         raise UserError(
-            f"it names the class {class_name!r}, which is not one of an ECAPA-TDNN: "
+            f"it names the class {class_name!r}, which is not one of a speaker encoder: "
             f"{', '.join(sorted(KNOWN_CLASSES))}"
         )
     if isinstance(node, yaml.MappingNode):
@@ -91,6 +95,15 @@ def _construct_new(loader: yaml.SafeLoader, class_name: str, node: yaml.Node) ->
     raise UserError(f"the arguments of {class_name} have no names")
 
 
+def _construct_name(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> _Name:
+    if name not in KNOWN_NAMES or not isinstance(node, yaml.ScalarNode) or node.value != "":
+        raise UserError(
+            f"it has {node.tag!r}, and only !name: of {', '.join(sorted(KNOWN_NAMES))} without "
+            "arguments is known"
+        )
+    return _Name(name)
+
+
 def _construct_reference(loader: yaml.SafeLoader, node: yaml.Node) -> _Reference:
     if not isinstance(node, yaml.ScalarNode):
         raise UserError("a !ref is not a plain text")
@@ -98,40 +111,49 @@ def _construct_reference(loader: yaml.SafeLoader, node: yaml.Node) -> _Reference
 
 
 def _refuse_tag(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> None:
-    raise UserError(f"it has the tag {node.tag!r}, and only !new: of known classes and !ref are")
+    raise UserError(
+        f"it has the tag {node.tag!r}, and only !new: and !name: of known classes and !ref are"
+    )
 
 
 _PlainLoader.add_multi_constructor("!new:", _construct_new)
+_PlainLoader.add_multi_constructor("!name:", _construct_name)
 _PlainLoader.add_constructor("!ref", _construct_reference)
 _PlainLoader.add_multi_constructor("!", _refuse_tag)
 _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _refuse_tag)
 
 
-def read_hyperparams(path: Path) -> Hyperparams:
-    """Gives the architecture and the weights' file name of a SpeechBrain ECAPA-TDNN folder.
+def read_hyperparams(path: Path, encoder_kind: str, known_arguments: Iterable[str]) -> Hyperparams:
+    """Gives the architecture and the weights' file name of a SpeechBrain folder.
 
     ``pretrained_path`` is not followed: the weights are those beside the YAML.
+
+    Args:
+        path: The file.
+        encoder_kind: The family that it must be of, a key of ``NETWORKS``.
+        known_arguments: Arguments of the network that may stand in ``encoder_config``.
 
     Raises:
         UserError: the file is no YAML, would run something, or is another model.
     """
+    network = NETWORKS[encoder_kind]
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-        return _interpret(values)
+        return _interpret(values, network, frozenset(known_arguments))
     except UserError as error:
         raise UserError(
             f"{path} is refused: {error}. It is read as plain data, nothing in it is executed. "
-            "Take the file of an ECAPA-TDNN such as speechbrain/spkrec-ecapa-voxceleb."
+            f"Take the file of a model such as {network.example}."
         ) from error
     except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not readable YAML: {error}") from error
 
 
-def _interpret(values: Any) -> Hyperparams:
+def _interpret(values: Any, known: Network, known_arguments: frozenset[str]) -> Hyperparams:
     """Gives the hyperparameters of the parsed file."""
     if not isinstance(values, dict):
         raise UserError("it is not a mapping of names to values")
-    network = _arguments(values, "embedding_model", NETWORK_CLASS)
+    network = _arguments(values, "embedding_model", known.class_name)
     features = _arguments(values, "compute_features", FEATURE_CLASS)
     normalization = _arguments(values, "mean_var_norm", NORMALIZATION_CLASS)
     if normalization.get("norm_type", "global") != "sentence" or normalization.get(
@@ -144,14 +166,19 @@ def _interpret(values: Any) -> Hyperparams:
     encoder_config = {
         name: value for name, value in network.items() if name not in ("device", "activation")
     }
-    if "activation" in network:
-        raise UserError("embedding_model has an activation of its own, which is not supported")
-    _refuse_unknown(encoder_config, _NETWORK_ARGUMENTS, "embedding_model")
-    encoder_config.update(_feature_config(features, encoder_config.get("input_size")))
+    if network.get("activation", known.activation) != known.activation:
+        raise UserError(
+            f"embedding_model must have the activation {known.activation}, found "
+            f"{network['activation']}"
+        )
+    _refuse_unknown(encoder_config, known_arguments, "embedding_model")
+    num_mels = encoder_config.get(known.num_mels_argument)
+    encoder_config.update(_feature_config(features, num_mels))
+    refuse_giants(encoder_config, "embedding_model and compute_features")
     return Hyperparams(encoder_config, _weights_name(values))
 
 
-def _feature_config(features: dict[str, Any], input_size: object) -> dict[str, Any]:
+def _feature_config(features: dict[str, Any], wanted_mels: object) -> dict[str, Any]:
     """Gives the arguments of the log-mel, checked."""
     features = {k: v for k, v in features.items() if k not in _IGNORED_FEATURE_ARGUMENTS}
     fixed = {
@@ -166,9 +193,9 @@ def _feature_config(features: dict[str, Any], input_size: object) -> dict[str, A
         if features.pop(name, value) != value:
             raise UserError(f"compute_features with {name} other than {value} is not supported")
     num_mels = features.pop("n_mels", 40)
-    if num_mels != input_size:
+    if num_mels != wanted_mels:
         raise UserError(
-            f"compute_features gives {num_mels} mels, embedding_model takes {input_size}"
+            f"compute_features gives {num_mels} mels, embedding_model takes {wanted_mels}"
         )
     _refuse_unknown(features, _FEATURE_ARGUMENTS, "compute_features")
     floats = ("win_length", "hop_length", "f_min", "f_max")
@@ -211,7 +238,12 @@ def _weights_name(values: dict[str, Any]) -> str:
 def _resolve(value: Any, values: dict[str, Any], depth: int = 0) -> Any:
     """Replaces a ``!ref <name>`` by the value of that name; no other expression is computed."""
     if isinstance(value, list):
-        return [_resolve(item, values, depth) for item in value]
+        items = [_resolve(item, values, depth) for item in value]
+        if any(isinstance(item, list) for item in items):  # it would unfold to terabytes
+            raise UserError("it has a list in a list")
+        return items
+    if isinstance(value, _Name):
+        return value.name
     if not isinstance(value, _Reference):
         if isinstance(value, (bool, int, float, str, type(None))):
             return value

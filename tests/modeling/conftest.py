@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_configs import TINY
 from torch import nn
 
-from speaker_encoder import SpeakerEncoder
+from speaker_encoder import SpeakerEncoder, SpeakerEncoderConfig
+from speaker_encoder.modeling.registry import backbone_class
 
 # The file of the Hub repository speechbrain/spkrec-ecapa-voxceleb (Apache-2.0), word for word but
 # for the four places in braces.
@@ -66,33 +68,11 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 HUB_CHANNELS = [1024, 1024, 1024, 1024, 3072]
 SMALL_CHANNELS = [64, 64, 64, 64, 192]
 
-SMALL_CONFIGS = {
-    "ecapa": {
-        "channels": SMALL_CHANNELS,
-        "attention_channels": 32,
-        "se_channels": 32,
-        "lin_neurons": 48,
-    },
-    "dvector": {"hidden_size": 32, "num_layers": 2, "embedding_size": 24},
-    "wavlm": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "conv_dim": [16] * 7,
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 4,
-        "tdnn_dim": [24, 24, 24, 24, 40],
-        "xvector_output_dim": 24,
-    },
-}
-NAME_OF_KIND = {"ecapa": "ecapa", "dvector": "dvector", "wavlm": "wavlm-base-plus"}
-
 
 def _randomize_batch_norm(module: nn.Module) -> None:
     """Gives batch norm statistics as after training: at their start they hide most errors."""
     for child in module.modules():
-        if isinstance(child, nn.BatchNorm1d):
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(child.running_mean, std=0.3)
             nn.init.uniform_(child.running_var, 0.5, 2.0)
             nn.init.uniform_(child.weight, 0.5, 1.5)
@@ -101,17 +81,20 @@ def _randomize_batch_norm(module: nn.Module) -> None:
 
 @pytest.fixture
 def make_encoder() -> Callable[[str], SpeakerEncoder]:
-    """Makes a small encoder of a kind with random weights that say it was trained."""
+    """Makes a case of ``TINY`` with random weights that say it was trained."""
 
-    def make(encoder_kind: str) -> SpeakerEncoder:
+    def make(case: str) -> SpeakerEncoder:
         torch.manual_seed(7)
-        encoder = SpeakerEncoder.from_name(
-            NAME_OF_KIND[encoder_kind],
-            pretrained=False,
-            encoder_config=SMALL_CONFIGS[encoder_kind],
+        tiny = TINY[case]
+        settings = backbone_class(tiny.encoder_kind).default_feature_settings(tiny.encoder_config)
+        config = SpeakerEncoderConfig(
+            encoder_kind=tiny.encoder_kind,
+            encoder_config=tiny.encoder_config,
+            untrained_head=False,
+            **settings,
         )
+        encoder = SpeakerEncoder(config).eval()
         _randomize_batch_norm(encoder)
-        encoder.config.untrained_head = False
         return encoder
 
     return make

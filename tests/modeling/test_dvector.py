@@ -1,4 +1,5 @@
 import importlib.util
+import pathlib
 import sys
 import types
 
@@ -7,8 +8,14 @@ import pytest
 import torch
 
 from speaker_encoder import SpeakerEncoder, UserError
-from speaker_encoder.modeling.dvector import num_partials
+from speaker_encoder.modeling.dvector import DVectorBackbone, num_partials
+from speaker_encoder.modeling.dvector_networks import (
+    FirstFrameTransformer,
+    ResidualLstm,
+    to_symmetric_decibel,
+)
 from speaker_encoder.modeling.mel import mel_filters_slaney
+from speaker_encoder.modeling.registry import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +92,86 @@ def test_a_folder_with_another_model_is_refused(tmp_path):
     torch.save({"model_state": {"conv.weight": torch.ones(1)}}, tmp_path / "pretrained.pt")
     with pytest.raises(UserError, match="holds no d-vector encoder"):
         SpeakerEncoder.from_pretrained(tmp_path)
+
+
+def test_damaged_or_malicious_weights_are_refused(tmp_path):
+    flag = tmp_path / "it_ran"
+    torch.save({"model_state": {"lstm.weight_ih_l0": _Touch(flag)}}, tmp_path / "pretrained.pt")
+    with pytest.raises(UserError, match=r"pretrained.pt is refused"):
+        SpeakerEncoder.from_pretrained(tmp_path)
+    assert not flag.exists()
+
+
+class _Touch:
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.flag,)
+
+
+def test_decibel_lie_between_minus_4_and_4():
+    power = torch.tensor([0.0, 1e-12, 1e-10, 1e-5, 1.0, 100.0])
+    found = to_symmetric_decibel(power)
+    torch.testing.assert_close(found, torch.tensor([-4.0, -4.0, -4.0, 0.0, 4.0, 4.0]))
+
+
+def test_residual_lstm_adds_the_input_of_all_layers_but_the_last():
+    torch.manual_seed(0)
+    network = ResidualLstm(5, 8, 3, 6)
+    windows = torch.randn(2, 9, 5)
+    hidden = torch.relu(network.prenet(windows))
+    for layer in network.layers[:2]:
+        hidden = hidden + layer(hidden)[0]
+    hidden = network.layers[2](hidden)[0]
+    torch.testing.assert_close(network(windows), network.linear(hidden[:, -1]))
+
+
+def test_transformer_gives_its_first_frame_and_knows_the_order_of_frames():
+    torch.manual_seed(0)
+    network = FirstFrameTransformer(5, 8, 2, 6).eval()
+    windows = torch.randn(2, 9, 5)
+    swapped = windows[:, [0, 2, 1, 3, 4, 5, 6, 7, 8]]
+    with torch.no_grad():
+        embeddings, of_swapped = network(windows), network(swapped)
+        assert (embeddings - of_swapped).abs().max() > 1e-4
+        network.alpha.zero_()  # without positions only the set of the other frames counts
+        torch.testing.assert_close(network(windows), network(swapped))
+
+
+def test_embedding_is_the_mean_over_windows_of_equal_weight(make_encoder, waveform):
+    encoder = make_encoder("dvector-residual")
+    wav = torch.from_numpy(waveform(60_000))[None]
+    backbone = encoder.backbone
+    with torch.inference_mode():
+        mel = backbone.mel(torch.nn.functional.pad(wav, (0, 40_000)))
+        starts = [77 * n for n in range(num_partials(60_000))]
+        windows = torch.cat([mel[:, start : start + 160] for start in starts])
+        mean = backbone.network(to_symmetric_decibel(windows)).mean(dim=0)
+    expected = torch.nn.functional.normalize(mean, dim=0)
+    assert len(starts) > 2
+    torch.testing.assert_close(encoder.encode(wav[0])[0], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_parameters"),
+    [("dvector", 1_423_616), ("dvector-residual", 1_665_536), ("dvector-transformer", 2_456_321)],
+)
+def test_sizes(name, num_parameters):
+    entry = NAMES[name]
+    with torch.device("meta"):
+        backbone = DVectorBackbone(entry.encoder_config)
+    assert backbone.embedding_dim == 256
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == num_parameters
+
+
+@pytest.mark.parametrize(
+    ("encoder_config", "message"),
+    [
+        ({"network": "residual"}, "Did you mean 'residual_lstm'"),
+        ({"network": "transformer", "hidden_size": 30}, "multiple of its 4 heads"),
+    ],
+)
+def test_impossible_architecture(encoder_config, message):
+    with pytest.raises(UserError, match=message):
+        DVectorBackbone(encoder_config)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from speaker_encoder import SpeakerEncoder, UserError
+from speaker_encoder.modeling.ecapa import NETWORK_DEFAULTS
 from speaker_encoder.modeling.speechbrain_yaml import read_hyperparams
 
 
@@ -16,7 +17,7 @@ def hyperparams_text(speechbrain_folder) -> str:
 def _read(tmp_path: Path, text: str):
     path = tmp_path / "hyperparams.yaml"
     path.write_text(text)
-    return read_hyperparams(path)
+    return read_hyperparams(path, "ecapa", NETWORK_DEFAULTS)
 
 
 def test_reads_the_architecture_of_the_hub(tmp_path, hyperparams_text):

@@ -16,11 +16,11 @@ from wavlm_models import (
 )
 
 from speaker_encoder import SpeakerEncoder, SpeakerEncoderConfig
-from speaker_encoder.modeling import wavlm
+from speaker_encoder.modeling import ssl_backbone
 from speaker_encoder.modeling.wavlm import WavLMBackbone
 
 every_variant = pytest.mark.parametrize("variant", sorted(VARIANTS))
-HEAD = ("projector.", "tdnn.", "feature_extractor.")
+HEAD = ("projector.", "tdnn.", "feature_extractor.", "layer_weights")
 
 
 def make_training_backbone(variant, **changes):
@@ -103,7 +103,7 @@ def _three_steps(backbone):
 def test_data_parallel_needs_no_search_for_unused_parameters(process_group, monkeypatch):
     changes = {"layerdrop": 0.9, "apply_spec_augment": False}
     _three_steps(make_training_backbone("large-sv", **changes))
-    monkeypatch.setattr(wavlm, "keep_in_graph", lambda hidden_states, parameters: hidden_states)
+    monkeypatch.setattr(ssl_backbone, "keep_in_graph", lambda hidden_states, parameters: hidden_states)
     with pytest.raises(RuntimeError, match="finished reduction"):
         _three_steps(make_training_backbone("large-sv", **changes))
 
