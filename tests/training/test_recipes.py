@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, TINY_ECAPA, TINY_WAVLM
 
+from speaker_encoder.cli.main import main_of
 from speaker_encoder.training import TrainConfig, train
 from speaker_encoder.training.build import check_model
 
@@ -103,11 +104,14 @@ def test_only_paths_are_missing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_two_steps(
+def test_validated_and_two_steps(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_dir: Path
 ) -> None:
     monkeypatch.setenv("SPEAKER_ENCODER_DATA", str(data_dir))
     values = small(json.loads(path.read_text()), path.stem, data_dir, tmp_path)
-    outcome = train(TrainConfig.from_dict(values))
+    config_path = tmp_path / "config.json"
+    config_path.write_text(json.dumps(values))
+    assert main_of("train", ["--config", str(config_path), "--validate_only"]) == 0
+    outcome = train(TrainConfig.from_json(config_path))
     assert outcome.results is not None
     assert (outcome.run.path / "model" / "model.safetensors").is_file()
