@@ -1,8 +1,10 @@
 """What all tests share: real speech, and no network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import browser
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -18,3 +20,19 @@ def data_dir() -> Path:
     if not (folder / "lists" / "utterances.tsv").is_file():
         pytest.skip(f"no real speech at {folder}; point SPEAKER_ENCODER_DATA to it")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def shared_driver() -> Iterator:
+    yield from browser.start_browser(
+        # A microphone that beeps, which pages may use without asking.
+        "use-fake-device-for-media-stream",
+        "use-fake-ui-for-media-stream",
+    )
+
+
+@pytest.fixture
+def driver(shared_driver) -> Iterator:
+    """A headless browser, the same for all tests; each leaves it with an empty page."""
+    yield shared_driver
+    shared_driver.get("about:blank")

@@ -1,4 +1,4 @@
-"""Fine-tunes a speaker encoder as a JSON config says, or goes on with a run that was stopped.
+"""Fine-tunes a speaker encoder as a JSON or YAML config says, or goes on with a run that was stopped.
 
 example:
   speaker-encoder train --config train_config.json
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="config_path",
         required=True,
         metavar="FILE",
-        help="the JSON config; train_config.schema.json describes its keys",
+        help="the config, JSON or YAML; train_config.schema.json describes its keys",
     )
     parser.add_argument(
         "--override",
@@ -90,10 +90,11 @@ def _check(config: TrainConfig) -> None:
     from speaker_encoder.training.devices import check_devices
 
     problems = check_devices(config)
-    try:
-        check_model(config)
-    except UserError as error:
-        problems.append(f"model_name: {error}")
+    for title, stage in _stages(config):
+        try:
+            check_model(stage)
+        except UserError as error:
+            problems.append(f"{title}model_name: {error}")
     if problems:
         raise UserError("\n".join(problems))
 
@@ -118,15 +119,23 @@ def _validate(config: TrainConfig) -> int:
     """Prints the resolved config and what the corpora hold."""
     from speaker_encoder.training.data import load_data
 
-    data = load_data(config)
+    found = [(title, load_data(stage)) for title, stage in _stages(config)]
     print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
-    for split in (data.training, data.validation):
-        if split is not None:
-            print(split)
-    if data.trials is not None and data.trials.labels is not None:
-        num_targets = int(data.trials.labels.sum())
-        print(f"trials: {num_targets} target, {len(data.trials.labels) - num_targets} nontarget")
+    for title, data in found:
+        for split in (data.training, data.validation):
+            if split is not None:
+                print(f"{title}{split}")
+        if data.trials is not None and data.trials.labels is not None:
+            num_targets, num_trials = int(data.trials.labels.sum()), len(data.trials.labels)
+            print(f"{title}trials: {num_targets} target, {num_trials - num_targets} nontarget")
     return EXIT_DONE
+
+
+def _stages(config: TrainConfig) -> list[tuple[str, TrainConfig]]:
+    """Gives the stages with their titles, as if each started from the first encoder."""
+    stages = config.stage_configs(chained=False)
+    named = [(f"stage {number}: ", stage) for number, stage in enumerate(stages, 1)]
+    return named or [("", config)]
 
 
 def _command_line(arguments: argparse.Namespace) -> list[str]:

@@ -98,10 +98,13 @@ def check_family(encoder: SpeakerEncoder, options: ExportOptions) -> None:
     from speaker_encoder.modeling.registry import BACKBONES, NAMES
 
     name, found = options.model_name, encoder.config.encoder_kind
+    if options.checkpoint is None:
+        return
     if name in NAMES:
         wanted = NAMES[name].encoder_kind
     else:
-        wanted = next((kind for kind in BACKBONES if kind in file_tag(name).lower()), found)
+        in_name = [kind for kind in BACKBONES if kind in file_tag(name).lower()]
+        wanted = max(in_name, key=len, default=found)
     if wanted != found:
         raise UserError(
             f"--model_name {name!r} is of the family {wanted!r}, but the checkpoint "

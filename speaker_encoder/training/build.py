@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.losses import build_loss
+from speaker_encoder.hub.secrets import lend_token
+from speaker_encoder.losses import build_chosen_loss
+from speaker_encoder.training.augmentation import build_spec_augment
+from speaker_encoder.training.config_checks import loss_with_activation
 from speaker_encoder.training.data import Split
-from speaker_encoder.training.dataset import CropDataset, ShortUtterances
+from speaker_encoder.training.dataset import CropDataset, ShortUtterances, Views
 from speaker_encoder.training.distributed import GatheredLoss, num_processes
+from speaker_encoder.training.freezing import freeze_parameters
+from speaker_encoder.training.lora import add_lora
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.sampler import SpeakerBatchSampler
-from speaker_encoder.training.schedule import WarmupThenPlateau
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from speaker_encoder.audio.augment import Augmenter
     from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.config import TrainConfig
 
@@ -66,25 +70,33 @@ def build_model(config: TrainConfig, num_speakers: int) -> SpeakerEncoder:
     """
     from speaker_encoder.modeling import SpeakerEncoder
 
-    if config.hub_token:
-        os.environ.setdefault("HF_TOKEN", config.hub_token)
+    lend_token(os.environ, config.hub_token)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = SpeakerEncoder.from_name(
-            config.model_name, pretrained=config.pretrained, encoder_config=config.encoder_config
+            config.model_name,
+            pretrained=config.pretrained,
+            encoder_config=config.encoder_config,
+            head=config.head,
+            layers=config.layers,
         )
+        if _is_pulled(config):
+            model.config.base_model_name = config.model_name
         if config.enlarge_head:
             model.enlarge_head()
-        options = dict(config.loss)
-        name = options.pop("name")
-        if config.activation_function is not None:
-            options["activation"] = config.activation_function
-        loss = build_loss(name, model.embedding_dim, num_speakers, **options)
+        choice = loss_with_activation(config.loss, config.activation_function)
+        loss = build_chosen_loss(choice, model.embedding_dim, num_speakers)
     if config.train_only_head or config.freeze_feature_encoder:
         model.freeze(
             train_only_head=config.train_only_head,
             freeze_feature_encoder=config.freeze_feature_encoder,
         )
+    if config.freeze:
+        freeze_parameters(model, config.freeze)
+    if config.lora is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            add_lora(model, config.lora)
     if config.freeze_batch_norm:
         model.freeze_batch_norm()
     shortest = window_seconds(config)[0]
@@ -97,19 +109,33 @@ def build_model(config: TrainConfig, num_speakers: int) -> SpeakerEncoder:
     return model
 
 
+def _is_pulled(config: TrainConfig) -> bool:
+    """Says if an encoder that was found is of a Hub repository that is not pushed to again."""
+    from speaker_encoder.modeling.registry import NAMES
+
+    name = config.model_name
+    is_local = Path(name).expanduser().exists()
+    return config.pretrained and name not in NAMES and not is_local and name != config.hub_model_id
+
+
 def check_model(config: TrainConfig) -> None:
     """Checks, before any data is looked at, what can be known of the model without its weights.
 
     Raises:
         UserError: no such encoder, or the architecture or an option does not fit.
     """
-    from speaker_encoder.modeling.registry import NAMES, unknown_name
+    from speaker_encoder.modeling.backbone import without_heads
+    from speaker_encoder.modeling.registry import NAMES, backbone_class, unknown_name
 
     name = config.model_name
     if not config.pretrained:
-        build_model(config, num_speakers=2)
-    elif name not in NAMES and not os.path.isdir(name) and not _HUB_ID.fullmatch(name):
+        build_spec_augment(config, build_model(config, num_speakers=2))
+    elif name not in NAMES and not os.path.exists(name) and not _HUB_ID.fullmatch(name):
         raise unknown_name("encoder", name, NAMES)
+    elif name in NAMES and (config.head is not None or config.layers is not None):
+        encoder_kind = NAMES[name].encoder_kind
+        if not backbone_class(encoder_kind).has_heads:
+            raise without_heads(encoder_kind)
 
 
 def window_seconds(config: TrainConfig) -> tuple[float, float]:
@@ -118,42 +144,6 @@ def window_seconds(config: TrainConfig) -> tuple[float, float]:
     if isinstance(window, (int, float)):
         return float(window), float(window)
     return float(window[0]), float(window[1])
-
-
-def build_augmenter(config: TrainConfig, sampling_rate: int) -> Augmenter | None:
-    """Gives the augmentation of the config, None when it is off.
-
-    Raises:
-        UserError: a folder of noises, music or impulse responses holds nothing usable.
-    """
-    paths = (
-        config.augment_noises_paths,
-        config.augment_musics_paths,
-        config.augment_reverbs_paths,
-    )
-    if not config.use_data_augmentation or not any(paths):
-        return None
-    from speaker_encoder.audio.augment import AugmentConfig, Augmenter
-
-    noise, music, reverb = (tuple(dict.fromkeys(group or ())) for group in paths)
-    options = AugmentConfig(
-        noise_paths=noise,
-        music_paths=music,
-        reverb_paths=reverb,
-        noise_p=config.augment_noise_p,
-        music_p=config.augment_music_p,
-        reverb_p=config.augment_reverb_p,
-        snr_db=(float(config.augment_snr_db[0]), float(config.augment_snr_db[1])),
-        bank_seconds=config.augment_bank_seconds,
-    )
-    return Augmenter(options, sampling_rate, device=augmentation_device(config), seed=config.seed)
-
-
-def augmentation_device(config: TrainConfig) -> str:
-    """Gives "cpu", where the loader's processes augment, or the CUDA device of the main one."""
-    if config.aug_device == "cpu" or config.device == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    return "cuda"  # the only one that this process sees
 
 
 def build_batches(
@@ -166,16 +156,27 @@ def build_batches(
     else:
         size = (config.val_speakers_per_batch, config.val_utterances_per_speaker)
         seed, window = config.seed + _VALIDATION_SEED, (window_seconds(config)[1],) * 2
-    sampler = SpeakerBatchSampler(split.utterances, split.speakers, *size, seed)
+    is_training = split.name == "training"
+    views = cast(Views, config.views if is_training else "speaker")
+    sampler = SpeakerBatchSampler(
+        split.utterances,
+        split.groups,
+        *size,
+        seed,
+        config.max_utterances_per_speaker if is_training else None,
+        is_of_views=views != "speaker",
+    )
     dataset = CropDataset(
         split.utterances,
-        split.speakers,
+        split.groups,
         sampling_rate,
         window,
         sampler.batch_size,
         cast(ShortUtterances, config.short_utterances),
         seed,
         config.trim_silence,
+        views,
+        size[1] if views != "speaker" else 1,
     )
     return dataset, sampler
 
@@ -229,32 +230,3 @@ def build_arguments(config: TrainConfig, run: RunDirectory, device: str) -> Trai
         return TrainingArguments(**{**values, **config.training_arguments})
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         raise UserError(f"training_arguments: {error}") from error
-
-
-def choose_optimizer(config: TrainConfig) -> tuple[type[torch.optim.Optimizer], dict] | None:
-    """Gives torch's Adam or AdamW; None when `training_arguments` names an optimizer."""
-    if "optim" in config.training_arguments:
-        return None
-    classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    given = config.training_arguments
-    betas = (given.get("adam_beta1", 0.9), given.get("adam_beta2", 0.999))
-    options = {"betas": betas, "eps": given.get("adam_epsilon", 1e-8)}
-    return classes[config.optimizer], {"lr": config.learning_rate_init, **options}
-
-
-def schedule_maker(config: TrainConfig) -> Any:
-    """Gives what makes the schedule from an optimizer; None when the user named another."""
-    if "lr_scheduler_type" in config.training_arguments:
-        return None
-    on_training = config.scheduler_metrics.startswith("train_")
-
-    def make(optimizer: torch.optim.Optimizer) -> WarmupThenPlateau:
-        return WarmupThenPlateau(
-            optimizer,
-            config.warmup_steps,
-            config.scheduler_factor,
-            config.scheduler_patience,
-            config.scheduler_metrics_avg_every if on_training else 1,
-        )
-
-    return make

@@ -34,6 +34,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.is_wanted = False
+        self.consequence = "saving after this step"
         self._since = 0.0
         self._previous: dict[int, Any] = {}
 
@@ -55,21 +56,24 @@ class StopRequest:
         if self.is_wanted:
             return
         self.is_wanted, self._since = True, now
-        _logger.warning("%s: saving after this step", signal.Signals(number).name)
+        _logger.warning("%s: %s", signal.Signals(number).name, self.consequence)
 
 
 @dataclass
 class Progress:
     """What decides the rest of a run beside the Trainer's state, and so is in each checkpoint."""
 
-    best_step: int | None = None
-    best_eer: float = float("inf")
-    best_min_dcf: float = float("inf")
+    ranking: list[tuple[float, float, int]] = field(default_factory=list)  # EER, minDCF, step
     num_validations_without_gain: int = 0
     previous_loss: float | None = None
     is_validation_pending: bool = False  # stopped by a signal when a validation was due
     has_stopped_early: bool = False
     unusable_files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best model, None before the first validation."""
+        return self.ranking[0][2] if self.ranking else None
 
     def save(self, folder: Path) -> None:
         """Writes it into a checkpoint."""
@@ -78,7 +82,8 @@ class Progress:
     @classmethod
     def load(cls, folder: Path) -> Progress:
         """Reads it from a checkpoint."""
-        return cls(**read_json(folder / PROGRESS_NAME))
+        values = read_json(folder / PROGRESS_NAME)
+        return cls(**{**values, "ranking": [tuple(row) for row in values["ranking"]]})
 
 
 class FlowCallback(TrainerCallback):
@@ -114,6 +119,8 @@ class FlowCallback(TrainerCallback):
         """Takes the decisions of one step."""
         config, step = self._config, state.global_step
         is_last = step >= state.max_steps
+        assert self.trainer is not None
+        self.trainer.published.update()
         self._observe_training()
         control.should_log = is_due(step, config.vis_train_metrics_every)
         if self._has_validation:
@@ -138,7 +145,9 @@ class FlowCallback(TrainerCallback):
             if watched == "train_loss":
                 schedule.observe(self.trainer.last_batch.loss)
             elif watched == "train_eer":
-                schedule.observe(self.trainer.last_batch.eer())
+                eer = self.trainer.last_batch.eer()
+                assert eer is not None  # the config says that a batch has one
+                schedule.observe(eer)
 
     def on_evaluate(
         self,
@@ -172,18 +181,21 @@ class FlowCallback(TrainerCallback):
         return control
 
     def consider(self, metrics: dict[str, float], step: int) -> bool:
-        """Keeps the model of this step if it is the best yet; says whether it was."""
-        found = (metrics["eer"], metrics["min_dcf"])
-        if found >= (self.progress.best_eer, self.progress.best_min_dcf):
-            return False
-        self.progress.best_step = step
-        self.progress.best_eer, self.progress.best_min_dcf = found
-        if is_main_process():
+        """Keeps the model of this step if it is among the best; says if it is the best yet."""
+        found = (metrics["eer"], metrics["min_dcf"], step)
+        ranking = sorted([*self.progress.ranking, found])[: self._config.average_best or 1]
+        self.progress.ranking = ranking
+        is_best = ranking[0] == found
+        if is_main_process() and found in ranking:
             assert self.trainer is not None and self.trainer.last_validation is not None
-            save_embeddings(self._run, step, self.trainer.last_validation.embeddings)
+            if is_best:
+                path = embeddings_path(self._run, step)
+                save_embeddings(path, self.trainer.last_validation.embeddings)
             self.trainer.save_encoder(self._run.best_dir(step))
-            self._run.publish_best(step)
-        return True
+            self.trainer.save_loss(self._run.best_dir(step))
+            if is_best:
+                self._run.publish_best(step)
+        return is_best
 
     def on_save(
         self,
@@ -195,8 +207,7 @@ class FlowCallback(TrainerCallback):
         """Removes the checkpoints that are not wanted any more."""
         if is_main_process():
             self._run.prune(self._config.backup_keep, self._config.backup_every)
-            if self.progress.best_step is not None:
-                self._run.prune_best({self.progress.best_step})
+            self._run.prune_best({step for _, _, step in self.progress.ranking})
 
 
 def is_due(step: int, every: int) -> bool:
@@ -209,9 +220,8 @@ def embeddings_path(run: RunDirectory, step: int) -> Path:
     return run.scores_dir / f"step_{step:06d}.npz"
 
 
-def save_embeddings(run: RunDirectory, step: int, embeddings: np.ndarray) -> None:
-    """Keeps the validation embeddings (N, D) of a step, whole or not at all."""
-    path = embeddings_path(run, step)
+def save_embeddings(path: Path, embeddings: np.ndarray) -> None:
+    """Keeps validation embeddings (N, D), whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     part = path.with_name(f".{path.stem}.part.npz")
     np.savez(part, embeddings=embeddings)

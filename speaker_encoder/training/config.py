@@ -1,4 +1,4 @@
-"""The config of a training run: one JSON file, checked whole before anything is loaded."""
+"""The config of a training run: one JSON or YAML file, checked whole before anything is loaded."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from speaker_encoder.training.config_checks import check_together, fill_in, nearest
 from speaker_encoder.training.config_kinds import Kind, Refused, shown
+from speaker_encoder.training.config_named import Named
+from speaker_encoder.training.config_stages import OF_THE_WHOLE, stage_values
 from speaker_encoder.training.config_tables import ALIASES, IGNORED_KEYS
 from speaker_encoder.training.config_text import (
     ConfigError,
     parse_override,
     parse_override_value,
-    read_json_config,
+    read_config,
 )
 from speaker_encoder.training.keys import (
     REQUIRED,
@@ -42,18 +44,22 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
         ConfigError: a value is not possible; the message lists every problem.
     """
 
+    _given: ClassVar[dict[str, Any]]  # of this config, before what follows is filled in
+
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in config_keys()}
         values, problems = _read_values(given)
         problems += check_together(values, set(given) - set(values))
+        problems = problems or _check_stages(values)
         if problems:
             raise ConfigError("The config", problems)
+        object.__setattr__(self, "_given", values)
         for name, value in fill_in(values).items():
             object.__setattr__(self, name, value)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> TrainConfig:
-        """The config in a JSON file.
+        """The config in a JSON file, or in a YAML file by its ending, .yaml or .yml.
 
         Args:
             path: of the file.
@@ -63,7 +69,7 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
         Raises:
             ConfigError: with every problem of the file and the overrides.
         """
-        values = read_json_config(Path(path).expanduser())
+        values = read_config(Path(path).expanduser())
         return cls.from_dict(values, overrides, source=str(path))
 
     @classmethod
@@ -92,6 +98,7 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
         good, more = _read_values({name: v for name, v in whole.items() if v is not REQUIRED})
         problems += more
         problems += check_together(good, set(whole) - set(good))
+        problems = problems or _check_stages(good)
         if problems:
             raise ConfigError(source, problems)
         return cls(**named)
@@ -103,6 +110,17 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
             for field in dataclasses.fields(self)
             if not field.metadata["is_secret"]
         }
+
+    def stage_configs(self, *, chained: bool = True) -> tuple[TrainConfig, ...]:
+        """The config of each stage as a run of its own; none without the key `stages`.
+
+        Args:
+            chained: the stages after the first start from the model of the one before; False: all
+                start from the first encoder, to be checked before there is any other.
+        """
+        run_dir = Path(self.output_dir) / self.run_id
+        whole = {**self._given, "stages": [_name_keys(stage)[0] for stage in self.stages]}
+        return tuple(TrainConfig(**one) for one in stage_values(whole, run_dir, chained=chained))
 
     def resolved(self) -> TrainConfig:
         """The config with every value that follows from other keys filled in; it always is."""
@@ -168,6 +186,25 @@ def _name_keys(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return named, problems
 
 
+def _check_stages(values: Mapping[str, Any]) -> list[str]:
+    """The problems of the stages, of a config that is right otherwise."""
+    problems, named = [], []
+    for number, stage in enumerate(values["stages"], 1):
+        own, found = _name_keys(stage)
+        named.append(own)
+        found += [f"{key}: is said once, outside of stages." for key in own if key in OF_THE_WHOLE]
+        problems += [f"stages: stage {number}: {problem}" for problem in found]
+    if problems:
+        return problems
+    whole = {**values, "stages": named}
+    for number, stage in enumerate(stage_values(whole, Path("."), chained=False), 1):
+        try:
+            TrainConfig(**stage)
+        except ConfigError as error:
+            problems += [f"stages: stage {number}: {problem}" for problem in error.problems]
+    return problems
+
+
 def _unknown(name: Any) -> str:
     hint = nearest(str(name), [*config_keys(), *ALIASES])
     if not hint:
@@ -218,7 +255,7 @@ def _set_inside(named: dict[str, Any], name: str, inner: list[str], value: Any) 
     if not isinstance(default, dict) and "object" not in str(_kind(name).schema()):
         return f"override {'.'.join([name, *inner])}: {name} is no object, write {name}=value."
     target = named.get(name, default)
-    if name == "loss" and isinstance(target, str):
+    if isinstance(target, str) and (name == "loss" or isinstance(_kind(name), Named)):
         target = {"name": target}
     if target is not None and not isinstance(target, dict):
         return f"override {'.'.join([name, *inner])}: {name} is {shown(target)}, no object."

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from speaker_encoder.errors import UserError
+from speaker_encoder.training.config_data_checks import DATA_CHECKS, is_augmented
 from speaker_encoder.training.config_kinds import shown
 from speaker_encoder.training.config_tables import known_arguments
 
@@ -22,7 +23,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _check_encoder_config(values: Values) -> str | None:
-    if values["encoder_config"] and values["pretrained"]:
+    is_local = os.path.exists(os.path.expanduser(values["model_name"]))  # its own reader checks it
+    if values["encoder_config"] and values["pretrained"] and not is_local:
         return (
             "encoder_config: given with pretrained true; a pretrained encoder has its own. "
             "Set pretrained to false, or leave encoder_config out"
@@ -49,22 +51,17 @@ def _check_scheduler_metrics(values: Values) -> str | None:
             f"scheduler_metrics: found {shown(watched)} and no validation data. Set val_data_root, "
             'or watch "train_loss" or "train_eer"'
         )
+    if watched == "train_eer" and values["utterances_per_speaker"] == 1:
+        return (
+            'scheduler_metrics: found "train_eer", and utterances_per_speaker is 1: a batch has no '
+            'two utterances of a speaker. Watch "train_loss"'
+        )
     return None
 
 
 def _check_early_stopping(values: Values) -> str | None:
     if values["early_stopping_patience"] and values["val_data_root"] is None:
         return "early_stopping_patience: given without validation data. Set val_data_root"
-    return None
-
-
-def _check_augmentation(values: Values) -> str | None:
-    names = ("augment_noises_paths", "augment_musics_paths", "augment_reverbs_paths")
-    if values["use_data_augmentation"] and not any(values[name] for name in names):
-        return (
-            f"use_data_augmentation: true, and none of {', '.join(names)} is given. Give at least "
-            "one, or set it to false"
-        )
     return None
 
 
@@ -99,24 +96,106 @@ def _check_training_arguments(values: Values) -> str | None:
     return f"training_arguments: transformers.TrainingArguments has no {'; no '.join(unknown)}"
 
 
-def _check_loss(values: Values) -> str | None:
-    options = dict(values["loss"])
-    name = options.pop("name")
-    activation = values["activation_function"]
-    if activation is not None and options.get("activation") is not None:
-        return "activation_function: given beside the loss's own activation. Give one of them"
-    if activation is None and name == "ge2e" and set(options) <= {"variant"}:
-        return None
-    from speaker_encoder.losses import build_loss
+def loss_with_activation(
+    loss: dict[str, Any] | list[dict[str, Any]], activation: str | None
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """The loss of a config with `activation_function` put into its GE2E."""
+    if activation is None:
+        return loss
+    parts = [
+        {**part, "activation": activation} if part["name"] == "ge2e" else part
+        for part in (loss if isinstance(loss, list) else [loss])
+    ]
+    return parts if isinstance(loss, list) else parts[0]
 
+
+def _check_loss(values: Values) -> str | None:
+    loss, activation = values["loss"], values["activation_function"]
+    parts = loss if isinstance(loss, list) else [loss]
+    names = {part["name"] for part in parts}
     if activation is not None:
-        options["activation"] = activation
+        if any(part.get("activation") is not None for part in parts):
+            return "activation_function: given beside the loss's own activation. Give one of them"
+        if "ge2e" not in names:
+            return "activation_function: is GE2E's, and loss names no ge2e. Set it to null"
+    if "nt_xent" in names and values["views"] == "speaker":
+        return 'loss: nt_xent compares views of an utterance. Set views to "utterance" or "halves"'
+    is_known = names == {"ge2e"} and all(set(part) <= {"name", "variant"} for part in parts)
+    if is_known and activation is None and values["utterances_per_speaker"] > 1:
+        return None
+    return _try_loss(loss_with_activation(loss, activation), values)
+
+
+def _try_loss(loss: dict[str, Any] | list[dict[str, Any]], values: Values) -> str | None:
+    """Builds the loss and shows it a batch of the shape that training will have."""
+    import torch
+
+    from speaker_encoder.losses import build_chosen_loss, is_only_for_training, loss_title
+
+    num_speakers, num_utterances = values["speakers_per_batch"], values["utterances_per_speaker"]
+    batch = torch.linspace(-1, 1, 2 * num_speakers * num_utterances).reshape(-1, 2)
     try:
-        build_loss(name, embedding_dim=2, num_speakers=2, **options)
+        module = build_chosen_loss(loss, embedding_dim=2, num_speakers=num_speakers)
     except UserError as error:
         return f"loss: {error}"
     except (TypeError, ValueError) as error:
-        return f"loss: its options {shown(options)} are refused: {error}"
+        return f"loss: its options {shown(loss)} are refused: {error}"
+    try:
+        module(batch, torch.arange(num_speakers).repeat_interleave(num_utterances))
+    except UserError as error:
+        return f"utterances_per_speaker: {error}"
+    if values["scheduler_metrics"] == "val_loss" and is_only_for_training(module):
+        return (
+            f'scheduler_metrics: found "val_loss", and the loss {loss_title(loss)} has no meaning '
+            'on validation speakers. Watch "val_eer"'
+        )
+    return None
+
+
+def _check_optimizer(values: Values) -> str | None:
+    optimizer = values["optimizer"]
+    if optimizer.get("nesterov") and not optimizer["momentum"]:
+        return "optimizer: nesterov true needs a momentum above 0, found 0"
+    return None
+
+
+def _check_schedule(values: Values) -> str | None:
+    schedule, given = values["lr_schedule"], values["training_arguments"]
+    if schedule["name"] == "noam" and not (schedule["base"] or values["warmup_steps"]):
+        return (
+            "lr_schedule: noam falls with the square root of the steps beyond warmup_steps, which "
+            "is 0. Set warmup_steps, or the option base"
+        )
+    if schedule["name"] != "plateau" and "lr_scheduler_type" in given:
+        return (
+            f"lr_schedule: found {shown(schedule['name'])}, and training_arguments has "
+            "lr_scheduler_type. Keep one of them"
+        )
+    return None
+
+
+def _check_lora(values: Values) -> str | None:
+    others = ("train_only_head", "freeze_feature_encoder", "freeze")
+    both = [name for name in others if values[name]]
+    if values["lora"] is not None and both:
+        return (
+            f"lora: given together with {both[0]}; lora freezes the encoder itself, and its option "
+            f"train says what is trained besides. Leave {both[0]} out"
+        )
+    return None
+
+
+def _check_apart(values: Values) -> str | None:
+    given = [name for name in ("ema_decay", "lora") if values[name]]
+    sharded = [name for name in ("fsdp", "deepspeed") if values["training_arguments"].get(name)]
+    if given and sharded:
+        return f"{given[0]}: not possible with {sharded[0]} in training_arguments. Leave one out"
+    return None
+
+
+def _check_average(values: Values) -> str | None:
+    if values["average_best"] and values["val_data_root"] is None:
+        return "average_best: given without validation data. Set val_data_root"
     return None
 
 
@@ -130,25 +209,28 @@ def _check_push(values: Values) -> str | None:
 
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
-    (("encoder_config", "pretrained"), _check_encoder_config),
+    (("model_name", "encoder_config", "pretrained"), _check_encoder_config),
     (("val_list", "val_data_root"), _check_val_list),
     (("val_trials", "val_data_root"), _check_val_trials),
-    (("scheduler_metrics", "val_data_root"), _check_scheduler_metrics),
+    (("scheduler_metrics", "val_data_root", "utterances_per_speaker"), _check_scheduler_metrics),
     (("early_stopping_patience", "val_data_root"), _check_early_stopping),
-    (
-        (
-            "use_data_augmentation",
-            "augment_noises_paths",
-            "augment_musics_paths",
-            "augment_reverbs_paths",
-        ),
-        _check_augmentation,
-    ),
+    *DATA_CHECKS,
     (("data_parallel", "speakers_per_batch", "device"), _check_data_parallel),
     (("output_dir",), _check_output_dir),
     (("push_to_hub", "hub_model_id"), _check_push),
+    (("optimizer",), _check_optimizer),
+    (("lora", "train_only_head", "freeze_feature_encoder", "freeze"), _check_lora),
+    (("ema_decay", "lora", "training_arguments"), _check_apart),
+    (("average_best", "val_data_root"), _check_average),
+    (("lr_schedule", "warmup_steps", "training_arguments"), _check_schedule),
     (("training_arguments",), _check_training_arguments),
-    (("loss", "activation_function"), _check_loss),
+    (
+        (
+            *("loss", "activation_function", "views", "scheduler_metrics"),
+            *("speakers_per_batch", "utterances_per_speaker"),
+        ),
+        _check_loss,
+    ),
 )
 """Keys -> what must hold between them; looked at when each of the keys is right by itself."""
 
@@ -175,9 +257,10 @@ def fill_in(values: Values) -> dict[str, Any]:
         stem = os.path.basename(filled["model_name"].rstrip("/\\")) or "encoder"
         filled["run_id"] = re.sub(r"[\x00-\x1f/\\]|^\.+", "_", stem) + "_run"
     if filled["use_data_augmentation"] is None:
-        filled["use_data_augmentation"] = any(
-            filled[f"augment_{kind}_paths"] for kind in ("noises", "musics", "reverbs")
-        )
+        filled["use_data_augmentation"] = is_augmented(filled)
+    for name in ("augment_music_snr_db", "augment_noise_snr_db"):
+        if filled[name] is None:
+            filled[name] = filled["augment_snr_db"]
     if filled["scheduler_metrics"] is None:
         filled["scheduler_metrics"] = "train_loss" if filled["val_data_root"] is None else "val_eer"
     watches_training = filled["scheduler_metrics"].startswith("train_")

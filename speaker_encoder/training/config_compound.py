@@ -17,6 +17,7 @@ from speaker_encoder.training.config_kinds import (
     shown,
 )
 
+_WEIGHT = Number(above=0)
 _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 
 
@@ -74,19 +75,24 @@ class FilePath(Kind):
 
 @dataclass(frozen=True)
 class PathList(Kind):
-    """Folders or files that exist: a list, one path, or null for none."""
+    """Folders or files that exist: a list, one path, or null for none.
 
+    Attributes:
+        words: other texts that are no path.
+    """
+
+    words: tuple[str, ...] = ()
     nullable: bool = True
     when_null: ClassVar[Any] = ()
 
     def _possible(self) -> str:
-        return "a list of folders or files that exist"
+        return " or ".join(["a list of folders or files that exist", *map(shown, self.words)])
 
     def _read(self, value: Any) -> tuple[str, ...]:
         paths = [value] if isinstance(value, str) else value
         if not isinstance(paths, (list, tuple)):
             raise self._refuse(value)
-        item = FilePath("any")
+        item = FilePath("any", self.words)
         return tuple(dict.fromkeys(item.read(path) for path in paths))
 
     def _schema(self) -> JsonSchema:
@@ -184,7 +190,7 @@ class Mapping(Kind):
 
 @dataclass(frozen=True)
 class LossChoice(Kind):
-    """The name of a loss, or {"name": ..., its options}."""
+    """The name of a loss, {"name": ..., its options}, or a list of such with weights: their sum."""
 
     known: Callable[[], tuple[str, ...]]
     variants: tuple[str, ...]
@@ -192,10 +198,28 @@ class LossChoice(Kind):
 
     def _possible(self) -> str:
         names = ", ".join(shown(name) for name in self.known())
-        return f'one of {names}, or {{"name": one of these, and its options}}'
+        return (
+            f'one of {names}, {{"name": one of these, and its options}}, or a list of such, each '
+            'with its "weight" in their sum'
+        )
 
-    def _read(self, value: Any) -> dict[str, Any]:
-        loss = {"name": value} if isinstance(value, str) else value
+    def _read(self, value: Any) -> dict[str, Any] | list[dict[str, Any]]:
+        if not isinstance(value, (list, tuple)):
+            return self._read_one(value, value)
+        if not value:
+            raise self._refuse(value)
+        return [self._read_part(part, value) for part in value]
+
+    def _read_part(self, part: Any, value: Any) -> dict[str, Any]:
+        loss = self._read_one(part, value)
+        try:
+            weight = _WEIGHT.read(loss.pop("weight", 1.0))
+        except Refused as refusal:
+            raise Refused(f"the weight of {loss['name']}: {refusal}") from refusal
+        return {"name": loss.pop("name"), "weight": weight, **loss}
+
+    def _read_one(self, loss: Any, value: Any) -> dict[str, Any]:
+        loss = {"name": loss} if isinstance(loss, str) else loss
         if not isinstance(loss, dict) or loss.get("name") not in self.known():
             raise self._refuse(value)
         if loss["name"] == "ge2e":
@@ -208,13 +232,14 @@ class LossChoice(Kind):
 
     def _schema(self) -> JsonSchema:
         name = {"enum": list(self.known())}
-        options = {"name": name, "variant": {"type": "string"}}
         ge2e = {"properties": {"name": {"const": "ge2e"}}}
-        whole = {
+        one = {
             "type": "object",
-            "properties": options,
+            "properties": {"name": name},
             "required": ["name"],
             "if": ge2e,
             "then": {"properties": {"variant": {"enum": list(self.variants)}}},
         }
-        return {"anyOf": [name, whole]}
+        part = {**one, "properties": {"name": name, "weight": _WEIGHT.schema()}}
+        parts = {"type": "array", "items": {"anyOf": [name, part]}, "minItems": 1}
+        return {"anyOf": [name, one, parts]}

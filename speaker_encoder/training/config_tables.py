@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
-from speaker_encoder.training.config_kinds import Choice
+from speaker_encoder.training.config_kinds import Boolean, Choice, Number, choice, integer
+from speaker_encoder.training.config_named import Option, TextList
 
 GE2E_VARIANTS = ("softmax", "contrast")
+
+OPTIMIZERS: dict[str, dict[str, Option]] = {
+    "adam": {},
+    "adamw": {},
+    "radam": {},
+    "sgd": {"momentum": (Number(least=0, most=1), 0.9), "nesterov": (Boolean(), False)},
+}
+"""Optimizer -> its options."""
+
+_PERIOD: Option = (Number(above=0), 1)
+_GAMMA: Option = (Number(above=0, most=1), 0.5)
+_UNIT: Option = (choice("step", "epoch"), "step")
+
+SCHEDULES: dict[str, dict[str, Option]] = {
+    "plateau": {},
+    "constant": {},
+    "noam": {"base": (Number(above=0, nullable=True), None)},
+    "step": {"period": (Number(above=0), 10_000), "unit": _UNIT, "gamma": _GAMMA},
+    "exponential": {"period": _PERIOD, "unit": _UNIT, "gamma": (Number(above=0, most=1), 0.9999)},
+    "cosine": {
+        "period": (Number(above=0, nullable=True), None),
+        "unit": _UNIT,
+        "multiplier": (Number(least=1), 1),
+        "gamma": (Number(above=0, most=1), 1),
+        "lowest": (Number(least=0, most=1), 0),
+        "warm_each": (Boolean(), False),
+    },
+}
+"""Schedule of the learning rate -> its options; docs/training.md says what they mean."""
+
+LORA_OPTIONS: dict[str, Option] = {
+    "r": (integer(1), 8),
+    "alpha": (Number(above=0), 16),
+    "dropout": (Number(least=0, most=1), 0.0),
+    "target": (TextList("patterns of modules' names"), ["q_proj", "k_proj", "v_proj", "out_proj"]),
+    "train": (TextList("patterns of parameters' names"), []),
+}
+"""Options of the key lora."""
 
 ALIASES = {
     "augment_noise_paths": "augment_noises_paths",
@@ -47,7 +86,7 @@ RESERVED_ARGUMENTS = (
     ("per_device_train_batch_size", "write speakers_per_batch and utterances_per_speaker"),
     ("push_to_hub", "write push_to_hub outside"),
     ("remove_unused_columns", "set by this package"),
-    ("report_to", "write comet"),
+    ("report_to", "write comet, or report_to outside"),
     ("resume_from_checkpoint", "write force_restart"),
     ("run_name", "write run_id"),
     ("save_steps", "write save_every and backup_every"),
@@ -76,6 +115,17 @@ def known_layouts() -> Choice:
         from speaker_encoder.corpora.layouts import LAYOUTS
 
         return ("auto", *sorted(LAYOUTS))
+
+    return Choice(names)
+
+
+def known_codecs() -> Choice:
+    """The kind of one name of `augment_codecs`."""
+
+    def names() -> tuple[str, ...]:
+        from speaker_encoder.audio.codec import CODECS
+
+        return tuple(CODECS)
 
     return Choice(names)
 

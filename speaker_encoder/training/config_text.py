@@ -1,4 +1,4 @@
-"""The text of a JSON config and of `key=value` overrides, read into plain values."""
+"""The text of a JSON or YAML config and of `key=value` overrides, read into plain values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from speaker_encoder.errors import UserError
 
+YAML_SUFFIXES = (".yaml", ".yml")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
 
 
@@ -30,11 +31,11 @@ class ConfigError(UserError):
         return type(self), (self.source, self.problems)
 
 
-def read_json_config(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or in a YAML file by its name's ending.
 
     Raises:
-        ConfigError: the file cannot be read, is not JSON, or has a key twice.
+        ConfigError: the file cannot be read, is not JSON or YAML, or has a key twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -42,20 +43,39 @@ def read_json_config(path: Path) -> dict[str, Any]:
         problem = f"it is not text in UTF-8 (byte {error.start})"
         raise ConfigError(str(path), [problem]) from error
     except OSError as error:
-        problem = f"it cannot be read: {error.strerror}. Give the path of a JSON file"
+        problem = f"it cannot be read: {error.strerror}. Give the path of a JSON or YAML file"
         raise ConfigError(str(path), [problem]) from error
+    is_yaml = path.suffix.lower() in YAML_SUFFIXES
+    values, repeated = _yaml_values(path, text) if is_yaml else _json_values(path, text)
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), ["it does not hold an object, { ... }, with the keys inside"])
+    if repeated:
+        raise ConfigError(str(path), repeated)
+    return values
+
+
+def _json_values(path: Path, text: str) -> tuple[Any, list[str]]:
+    """What a JSON text holds, and the problems of keys that stand twice."""
     try:
-        values = json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant), duplicate_keys(text)
     except json.JSONDecodeError as error:
         raise ConfigError(str(path), [_syntax_problem(text, error)]) from error
     except (RecursionError, ValueError) as error:
         raise ConfigError(str(path), [f"it is not plain JSON: {error}"]) from error
-    if not isinstance(values, dict):
-        raise ConfigError(str(path), ["it does not hold an object, { ... }, with the keys inside"])
-    repeated = duplicate_keys(text)
-    if repeated:
-        raise ConfigError(str(path), repeated)
-    return values
+
+
+def _yaml_values(path: Path, text: str) -> tuple[Any, list[str]]:
+    """What a YAML text holds, and the problems of keys that stand twice."""
+    from speaker_encoder.training.config_yaml import YamlProblem, read_yaml
+
+    try:
+        values, repeated = read_yaml(text)
+        json.dumps(values)  # a mapping can hold itself
+    except YamlProblem as error:
+        raise ConfigError(str(path), [str(error)]) from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(str(path), [f"it is not plain data: {error}"]) from error
+    return values, repeated
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -43,6 +43,13 @@ class GatheredLoss(nn.Module):
         self.loss = loss
         self.gathered: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def set_step(self, step: int) -> None:
+        """Tells the loss, or its parts that want to know, the number of optimizer steps done."""
+        for module in self.loss.modules():
+            hook = getattr(module, "set_step", None)
+            if callable(hook):
+                hook(step)
+
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """embeddings: (B / processes, D), labels: (B / processes,) -> scalar."""
         processes = num_processes()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from speaker_encoder.losses import loss_title
 
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig
@@ -35,12 +38,13 @@ encoder.similarity(embeddings[:1], embeddings[1:])
 
 def model_card(config: TrainConfig, results: Results, embedding_dim: int | str = "D") -> str:
     """Gives the README.md of a model folder: how to use it, and what was measured."""
-    start = f"`{config.model_name}`" if config.pretrained else f"a random `{config.model_name}`"
+    name = _public_name(config.model_name)
+    start = f"`{name}`" if config.pretrained else f"a random `{name}`"
     lines = [
-        _HEADER.format(model_tag=config.model_name.split("/")[-1]),
+        _HEADER.format(model_tag=name.split("/")[-1]),
         f"# Speaker encoder {config.run_id}",
         "",
-        f"Trained from {start} with the {config.loss['name']} loss on "
+        f"Trained from {start} with the {loss_title(config.loss)} loss on "
         f"{results.num_train_utterances} utterances of {results.num_train_speakers} speakers "
         f"({results.train_hours:.2f} hours), {results.steps} steps.",
         _USE.format(dim=embedding_dim),
@@ -52,25 +56,41 @@ def model_card(config: TrainConfig, results: Results, embedding_dim: int | str =
         json.dumps(_public(config), indent=2, ensure_ascii=False),
         "```",
         "",
-        "Loss: L. Wan, Q. Wang, A. Papir, I. Lopez Moreno, Generalized End-to-End Loss for "
+        *_source_of_loss(config),
+    ]
+    return "\n".join(lines)
+
+
+def _source_of_loss(config: TrainConfig) -> list[str]:
+    if "ge2e" not in loss_title(config.loss):
+        return []
+    return [
+        "GE2E: L. Wan, Q. Wang, A. Papir, I. Lopez Moreno, Generalized End-to-End Loss for "
         "Speaker Verification, ICASSP 2018.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def _public(config: TrainConfig) -> dict:
     """Gives what was chosen, without paths, which say nothing elsewhere and may name a user."""
     hidden = ("path", "root", "_dir", "list", "trials", "device", "comet", "run_id")
     values = config.to_dict()
+    values["model_name"] = _public_name(config.model_name)
     return {key: value for key, value in values.items() if not any(h in key for h in hidden)}
+
+
+def _public_name(name: str) -> str:
+    """Gives an encoder's name, of a folder only the last part."""
+    folder = Path(name).expanduser()
+    return folder.resolve().name if folder.is_dir() else name
 
 
 def _measured(results: Results) -> list[str]:
     lines = ["## Measured on unseen speakers", ""]
     if results.before is None or results.after is None or results.eer_difference_interval is None:
         return [*lines, "Not measured: the run had no validation data."]
-    rows = (("before", results.before), ("after", results.after))
+    name = f"after, {results.after_name}" if results.averaged_steps else "after"
+    rows = (("before", results.before), (name, results.after))
     low, high = results.eer_difference_interval
     return [
         *lines,

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from speaker_encoder.plots.background import BackgroundPlotter
     from speaker_encoder.training.config import TrainConfig
     from speaker_encoder.training.data import RunData
+    from speaker_encoder.training.last_batch import LastBatch
     from speaker_encoder.training.tracking import ExperimentTracker
-    from speaker_encoder.training.trainer import LastBatch, SpeakerTrainer
+    from speaker_encoder.training.trainer import SpeakerTrainer
     from speaker_encoder.training.validation import Validation
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class RecordCallback(TrainerCallback):
     Args:
         config: of the run.
         run: its directory.
-        tracker: Comet, TensorBoard and metrics.jsonl.
+        tracker: Comet, wandb, TensorBoard and metrics.jsonl.
         plotter: draws in a process of its own.
         train_utterances, val_utterances: for names.
         sampling_rate: Hz, of the audio that is logged.
@@ -67,9 +68,7 @@ class RecordCallback(TrainerCallback):
 
     def start(self, data: RunData, resume_step: int | None) -> None:
         """Opens the record; one that is resumed goes on after its checkpoint's step."""
-        self._tracker.start(
-            self._config.to_dict(), self._run.path, self._config.run_id, resume_step
-        )
+        self._tracker.start(self._config.to_dict(), self._run.path, self._run.title, resume_step)
         summary = data.training.corpus.summary()
         self._tracker.log_parameters(
             {
@@ -92,7 +91,7 @@ class RecordCallback(TrainerCallback):
         self._bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
-            desc="training",
+            desc=self._run.title or "training",
             unit="step",
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
@@ -135,15 +134,18 @@ class RecordCallback(TrainerCallback):
         self._collapse.observe(mean_cosine, effective_rank, step)
         values = {
             "loss": batch.loss,
-            "eer": batch.eer(),
             "learning_rate": logs["learning_rate"],
             "grad_norm": float(logs.get("grad_norm") or 0.0),
             "mean_cosine": mean_cosine,
             "effective_rank": effective_rank,
             "steps_per_second": (step - last_step) / max(now - last_time, 1e-9),
         }
+        eer = batch.eer()
+        if eer is not None:
+            values["eer"] = eer
         self._tracker.log_metrics(values, "train", step, float(state.epoch or 0.0))
-        self._bar.set_postfix(loss=f"{values['loss']:.3f}", eer=f"{values['eer']:.1%}")
+        shown_eer = "-" if eer is None else f"{eer:.1%}"
+        self._bar.set_postfix(loss=f"{values['loss']:.3f}", eer=shown_eer)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -159,9 +161,9 @@ class RecordCallback(TrainerCallback):
         self._tracker.log_metrics(metrics, "validation", step, epoch)
         self._collapse.observe(metrics["mean_cosine"], metrics["effective_rank"], step)
         _logger.info(
-            "step %d: validation EER %.2f %% [%.2f, %.2f], minDCF %.3f, GE2E loss %.3f",
+            "step %d: validation EER %.2f %% [%.2f, %.2f], minDCF %.3f%s",
             *(step, 100 * metrics["eer"], 100 * metrics["eer_low"], 100 * metrics["eer_high"]),
-            *(metrics["min_dcf"], metrics["loss"]),
+            *(metrics["min_dcf"], f", loss {metrics['loss']:.3f}" if "loss" in metrics else ""),
         )
         for number, (embeddings, indices) in enumerate(found.batches):
             suffix = f"_batch{number}" if number else ""

@@ -33,6 +33,8 @@ class Results:
     """What `results.json` holds.
 
     `eer_difference` and its interval are after minus before, over the same resampled speakers.
+    `averaged_steps`: where the mean of several steps' models is the result, `after.step` is the
+    best of them.
     """
 
     model_name: str
@@ -50,6 +52,14 @@ class Results:
     num_targets: int = 0
     num_nontargets: int = 0
     unusable_files: dict[str, str] = field(default_factory=dict)
+    averaged_steps: list[int] = field(default_factory=list)
+
+    @property
+    def after_name(self) -> str:
+        """What the best model is, in words."""
+        if self.averaged_steps:
+            return f"mean of steps {', '.join(map(str, self.averaged_steps))}"
+        return f"step {self.after.step}, best" if self.after else "the last step"
 
     def save(self, path: Path) -> None:
         """Writes it, whole or not at all."""
@@ -70,8 +80,10 @@ def measure_results(
     run: RunDirectory,
     data: RunData,
     *,
+    paths: tuple[Path, Path],
     steps: int,
     best_step: int | None,
+    averaged_steps: list[int],
     seconds: float,
     unusable: dict[str, str],
 ) -> Results:
@@ -79,10 +91,12 @@ def measure_results(
 
     Args:
         config: of the run.
-        run: its directory, with the validation embeddings of both steps.
+        run: its directory.
         data: of the run.
+        paths: of the validation embeddings of the untouched model and of the best.
         steps: how many were made.
         best_step: None without validation data.
+        averaged_steps: whose mean was taken, if it was.
         seconds: of training, of this process alone.
         unusable: files that could not be used, with reasons.
     """
@@ -96,13 +110,14 @@ def measure_results(
         num_train_utterances=len(data.training.utterances),
         train_hours=round(sum(u.seconds for u in data.training.utterances) / 3600, 3),
         unusable_files=unusable,
+        averaged_steps=averaged_steps,
     )
     if data.validation is None or data.trials is None or best_step is None:
         return results
     speaker_ids = [utterance.speaker_id for utterance in data.validation.utterances]
     measured, embeddings = [], []
-    for step in (0, best_step):
-        embeddings.append(np.load(embeddings_path(run, step))["embeddings"])
+    for step, path in zip((0, best_step), paths, strict=True):
+        embeddings.append(np.load(path)["embeddings"])
         found = evaluate(
             embeddings[-1],
             data.trials,
@@ -133,6 +148,13 @@ def measure_results(
         num_targets=found.num_targets,
         num_nontargets=found.num_nontargets,
     )
+
+
+def best_embeddings_path(
+    run: RunDirectory, best_step: int | None, averaged_steps: list[int]
+) -> Path:
+    """Gives where the validation embeddings of a run's best model lie."""
+    return run.average_scores_path if averaged_steps else embeddings_path(run, best_step or 0)
 
 
 def _draw_det(run: RunDirectory, data: RunData, embeddings: list[np.ndarray]) -> None:
@@ -171,7 +193,8 @@ def finish_run_folder(
             path.unlink()
     results.save(run.model_dir / run.results_path.name)
     results.save(run.results_path)
-    run.prune_best(set())
+    if config.average_best is None:  # more steps may want to average them again
+        run.prune_best(set())
 
 
 def format_results(results: Results, run: RunDirectory) -> str:
@@ -198,7 +221,7 @@ def _table(results: Results) -> list[str]:
     assert results.eer_difference is not None
     rows = [
         (f"before (step {before.step})", before),
-        (f"after  (step {after.step}, best)", after),
+        (f"after  ({results.after_name})", after),
     ]
     width = max(len(name) for name, _ in rows)
     lines = [
@@ -217,7 +240,7 @@ def _table(results: Results) -> list[str]:
         f"EER difference {100 * results.eer_difference:+.2f} points "
         f"[{100 * low:+.2f}, {100 * high:+.2f}]: {results.verdict}"
     )
-    if after.step == 0:
+    if after.step == 0 and not results.averaged_steps:
         lines.append(
             "No step was better than the untouched model, so model/ holds the untouched model."
         )

@@ -8,41 +8,31 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY
-from speaker_encoder.training.build import (
-    augmentation_device,
-    build_arguments,
-    build_augmenter,
-    build_batches,
-    build_model,
-    choose_device,
-    choose_optimizer,
-    schedule_maker,
-)
-from speaker_encoder.training.callbacks import FlowCallback, Progress, StopRequest
+from speaker_encoder.training.assembly import build_trainer
+from speaker_encoder.training.averaging import take_average
+from speaker_encoder.training.build import choose_device
+from speaker_encoder.training.callbacks import Progress, StopRequest, embeddings_path
 from speaker_encoder.training.data import RunData, load_data
-from speaker_encoder.training.dataset import CollateCrops
 from speaker_encoder.training.distributed import gather_dict, is_main_process, num_processes
-from speaker_encoder.training.publishing import BackgroundPush, PushCallback, push_run
+from speaker_encoder.training.publishing import push_run
 from speaker_encoder.training.report import (
     Results,
+    best_embeddings_path,
     finish_run_folder,
     format_results,
     measure_results,
 )
-from speaker_encoder.training.resume import main_process_first, open_run
+from speaker_encoder.training.resume import open_run
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.trainer import SpeakerTrainer
-from speaker_encoder.training.validation import Validator, num_validation_batches
 
 if TYPE_CHECKING:
-    from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.config import TrainConfig
-    from speaker_encoder.training.record import RecordCallback
 
 _logger = logging.getLogger(__name__)
 
@@ -55,6 +45,7 @@ class TrainOutcome:
     results: Results | None
     message: str
     push_problem: str | None = None
+    is_stopped: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -81,24 +72,52 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
     transformers_logging.disable_progress_bar()  # of writing a model's files, within our own
     device = choose_device(config)
     _join_processes(device)
+    if config.stages:
+        from speaker_encoder.training.stages import train_stages
+
+        outcome = train_stages(config, device, overwrite=overwrite)
+    else:
+        outcome = train_once(config, device, overwrite=overwrite)
+    if torch.distributed.is_initialized():
+        # A process that ends with its gloo threads running may be aborted in the end.
+        gc.collect()
+        torch.distributed.destroy_process_group()
+    return outcome
+
+
+def train_once(
+    config: TrainConfig,
+    device: str,
+    *,
+    overwrite: bool = False,
+    title: str = "",
+    before: RunDirectory | None = None,
+) -> TrainOutcome:
+    """Does one run from its start or newest checkpoint to its end.
+
+    Args:
+        config: of the run, without stages.
+        device: "cpu" or "cuda".
+        overwrite: delete a finished run of the same name.
+        title: what the run is called while it goes on; "" for its id.
+        before: the run whose loss is gone on with, if it is the same.
+
+    Raises:
+        UserError: what the config asks for cannot be done.
+    """
     with contextlib.ExitStack() as stack:
-        run = open_run(config, overwrite, stack)
+        run = open_run(config, overwrite, stack, title)
         if run.is_finished:
             _logger.info("%s is finished; force_restart is false", run.path)
-            return _conclude(config, run, Results.load(run.results_path))
+            stop = stack.enter_context(StopRequest())
+            return conclude(config, run, Results.load(run.results_path), stop)
         data = load_data(config)
         for split in (data.training, data.validation):
             if split is not None:
                 _logger.info("%s", split)
         stop = stack.enter_context(StopRequest())
-        trainer = _build_trainer(config, run, data, device, stop)
-        outcome = _run(config, run, data, trainer, stop)
-    if torch.distributed.is_initialized():
-        # A process that ends with its gloo threads running may be aborted in the end.
-        del trainer
-        gc.collect()
-        torch.distributed.destroy_process_group()
-    return outcome
+        trainer = build_trainer(config, run, data, device, stop, before)
+        return _run(config, run, data, trainer, stop)
 
 
 def _join_processes(device: str) -> None:
@@ -107,99 +126,6 @@ def _join_processes(device: str) -> None:
         from accelerate import PartialState
 
         PartialState(cpu=device == "cpu", backend="gloo" if device == "cpu" else "nccl")
-
-
-def _build_trainer(
-    config: TrainConfig, run: RunDirectory, data: RunData, device: str, stop: StopRequest
-) -> SpeakerTrainer:
-    """Puts model, data and callbacks together."""
-    from transformers import PrinterCallback
-
-    arguments = build_arguments(config, run, device)
-    with main_process_first():
-        model = build_model(config, len(data.training.speakers))
-    if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    augmenter = build_augmenter(config, model.sampling_rate)
-    in_loader = augmenter is not None and augmentation_device(config) == "cpu"
-    dataset, sampler = build_batches(config, data.training, model.sampling_rate)
-    validator = _build_validator(config, data, model.sampling_rate)
-    flow = FlowCallback(config, run, stop, validator is not None)
-    record = _build_record(config, run, data, model.sampling_rate) if is_main_process() else None
-    trainer = SpeakerTrainer(
-        run=run,
-        sampler=sampler,
-        make_schedule=schedule_maker(config),
-        validate=_validation_of(config, validator, model),
-        augmenter=None if in_loader else augmenter,
-        describe=lambda index: data.training.utterances[index].path,
-        flow=flow,
-        callbacks=[*([record] if record else []), *_background_push(config, run)],
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        data_collator=CollateCrops(augmenter if in_loader else None),
-        optimizer_cls_and_kwargs=choose_optimizer(config),
-    )
-    trainer.remove_callback(PrinterCallback)
-    if record is not None:
-        record.trainer, record.flow = trainer, flow
-    trainer.record = record
-    return trainer
-
-
-def _background_push(config: TrainConfig, run: RunDirectory) -> list[PushCallback]:
-    """Gives what pushes after each save, in one process, where the config wants it."""
-    is_wanted = config.push_to_hub and config.hub_strategy == "every_save" and is_main_process()
-    return [PushCallback(BackgroundPush(config, run))] if is_wanted else []
-
-
-def _build_validator(config: TrainConfig, data: RunData, sampling_rate: int) -> Validator | None:
-    if data.validation is None or data.trials is None:
-        return None
-    dataset, sampler = build_batches(config, data.validation, sampling_rate)
-    num_batches = num_validation_batches(
-        len(data.validation.utterances), sampler.batch_size, config.val_max_epochs
-    )
-    return Validator(
-        data.validation.utterances,
-        data.trials,
-        dataset,
-        sampler,
-        num_batches,
-        config.val_max_seconds,
-        config.bootstrap_samples,
-        config.seed,
-        config.trim_silence,
-    )
-
-
-def _validation_of(config: TrainConfig, validator: Validator | None, model: SpeakerEncoder) -> Any:
-    """Gives what validates the model as it then is; None without validation data."""
-    if validator is None:
-        return None
-    assert model.loss_fn is not None
-    loss = model.loss_fn
-    return lambda: validator(model, loss, draw_every=config.vis_val_art_every)
-
-
-def _build_record(
-    config: TrainConfig, run: RunDirectory, data: RunData, sampling_rate: int
-) -> RecordCallback:
-    from speaker_encoder.plots.background import BackgroundPlotter
-    from speaker_encoder.training.record import RecordCallback
-    from speaker_encoder.training.tracking import ExperimentTracker
-
-    validation = data.validation.utterances if data.validation else ()
-    return RecordCallback(
-        config,
-        run,
-        ExperimentTracker(config),
-        BackgroundPlotter(),
-        data.training.utterances,
-        validation,
-        sampling_rate,
-    )
 
 
 def _run(
@@ -233,8 +159,8 @@ def _run(
         if record is not None:
             record.finish()
     if stop.is_wanted:
-        return TrainOutcome(run, None, _stopped(run))
-    return _finish(config, run, data, trainer, seconds)
+        return TrainOutcome(run, None, _stopped(run), is_stopped=True)
+    return _finish(config, run, data, trainer, seconds, stop)
 
 
 def _train(trainer: SpeakerTrainer, step: int | None, checkpoint: Path | None) -> None:
@@ -274,31 +200,42 @@ def _finish(
     data: RunData,
     trainer: SpeakerTrainer,
     seconds: float,
+    stop: StopRequest,
 ) -> TrainOutcome:
     """Writes the model without validation data, the results, and the pictures of the run."""
     progress = trainer.flow.progress
     unusable = gather_dict(trainer.unusable)
+    averaged = take_average(trainer, run) if config.average_best else []
     if not is_main_process():
-        return TrainOutcome(run, None, "")
+        return TrainOutcome(run, None, "", is_stopped=stop.is_wanted)
     if progress.best_step is None:
         trainer.save_encoder(run.model_dir)
+        trainer.save_loss(run.path)
     results = measure_results(
         config,
         run,
         data,
+        paths=(
+            embeddings_path(run, 0),
+            best_embeddings_path(run, progress.best_step, averaged),
+        ),
         steps=trainer.state.global_step,
         best_step=progress.best_step,
+        averaged_steps=averaged,
         seconds=seconds,
         unusable=unusable,
     )
     finish_run_folder(config, run, results, progress.best_step)
-    return _conclude(config, run, results)
+    return conclude(config, run, results, stop)
 
 
-def _conclude(config: TrainConfig, run: RunDirectory, results: Results) -> TrainOutcome:
+def conclude(
+    config: TrainConfig, run: RunDirectory, results: Results, stop: StopRequest
+) -> TrainOutcome:
     """Pushes what the run found if that is wanted and was not done yet, and says how it went."""
     message = format_results(results, run)
     if not config.push_to_hub or not is_main_process():
-        return TrainOutcome(run, results, message)
-    pushed = push_run(config, run)
+        return TrainOutcome(run, results, message, is_stopped=stop.is_wanted)
+    stop.consequence = "ending the push"
+    pushed = push_run(config, run, stop)
     return TrainOutcome(run, results, f"{message}\n\n{pushed.text}", pushed.problem)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from speaker_encoder.errors import UserError
 
+LOSS_NAME = "loss.safetensors"
 CHECKPOINT_PREFIX = "checkpoint-"
 _STAGING = ".staging"
 _BEST = ".best"
@@ -42,11 +43,20 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes a new file of the same content; the space is shared where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
 @dataclass(frozen=True)
 class RunDirectory:
-    """`<output_dir>/<run_id>/` and the places in it."""
+    """`<output_dir>/<run_id>/` and the places in it; `title` is what the run is called."""
 
     path: Path
+    title: str = ""
 
     @property
     def config_path(self) -> Path:
@@ -79,6 +89,11 @@ class RunDirectory:
         return self.path / "validation"
 
     @property
+    def average_scores_path(self) -> Path:
+        """The validation embeddings of a mean of several steps' models, when it was taken."""
+        return self.scores_dir / "average.npz"
+
+    @property
     def is_finished(self) -> bool:
         """Has a run ended here."""
         return self.results_path.is_file()
@@ -105,10 +120,13 @@ class RunDirectory:
             return
         with self.staged(self.model_dir) as staging:
             for source in self.best_dir(step).iterdir():
-                try:
-                    os.link(source, staging / source.name)
-                except OSError:  # a file system without hard links
-                    shutil.copyfile(source, staging / source.name)
+                if source.name != LOSS_NAME:  # no part of what is published
+                    link_or_copy(source, staging / source.name)
+        if (self.best_dir(step) / LOSS_NAME).is_file():
+            part = self.path / f".{LOSS_NAME}.part"
+            part.unlink(missing_ok=True)
+            link_or_copy(self.best_dir(step) / LOSS_NAME, part)
+            os.replace(part, self.path / LOSS_NAME)
 
     def prune_best(self, steps: set[int]) -> None:
         """Removes the kept models of all other steps."""

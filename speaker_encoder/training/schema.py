@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speaker_encoder.training.config import config_keys
+from speaker_encoder.training.config_stages import OF_THE_WHOLE
 from speaker_encoder.training.config_tables import ALIASES, IGNORED_KEYS
 from speaker_encoder.training.keys import REQUIRED
 
@@ -36,6 +37,15 @@ def config_schema() -> dict[str, Any]:
             required.append(name)
         elif not field.metadata["is_secret"]:
             properties[name]["default"] = field.metadata["default"]
+    own = [name for name in config_keys() if name not in OF_THE_WHOLE]
+    properties["stages"]["items"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            name: {"$ref": f"#/properties/{name}"}
+            for name in (*own, *(alias for alias, key in ALIASES.items() if key in own))
+        },
+    }
     for alias, name in ALIASES.items():
         properties[alias] = {
             **field_schema(name),

@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl and TensorBoard always, Comet as the config says."""
+"""The record of a run: metrics.jsonl and TensorBoard always, Comet and wandb as wanted."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from speaker_encoder.training.tracking_files import (
     TensorBoardRecord,
     read_metrics,
 )
+from speaker_encoder.training.tracking_wandb import WandbRecord
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +39,7 @@ class ExperimentTracker:
         self._metrics: MetricsFile | None = None
         self._tensorboard: TensorBoardRecord | None = None
         self._comet: CometRecord | None = None
+        self._wandb: WandbRecord | None = None
 
     def start(
         self,
@@ -70,6 +72,8 @@ class ExperimentTracker:
             self._comet = CometRecord(settings, folder, resume=resume_step is not None)
             if self._comet.needs_replay:
                 self._replay(path)
+        if "wandb" in self._config.report_to:
+            self._wandb = WandbRecord(run_id, folder, resume=resume_step is not None)
         self.log_parameters(parameters)
 
     def _replay(self, path: Path) -> None:
@@ -86,6 +90,8 @@ class ExperimentTracker:
         self._tensorboard.log_parameters(parameters)
         if self._comet is not None:
             self._comet.log_parameters(parameters)
+        if self._wandb is not None:
+            self._wandb.log_parameters(parameters)
 
     def log_metrics(self, values: Mapping[str, float], split: str, step: int, epoch: float) -> None:
         """Records metrics.
@@ -102,6 +108,8 @@ class ExperimentTracker:
         self._tensorboard.log_metrics(plain, split, step)
         if self._comet is not None:
             self._comet.log_metrics(plain, split, step, epoch)
+        if self._wandb is not None:
+            self._wandb.log_metrics(plain, split, step, epoch)
 
     def log_image(self, path: str | os.PathLike[str], name: str, step: int) -> None:
         """Records an image file."""
@@ -113,6 +121,8 @@ class ExperimentTracker:
             return
         if self._comet is not None:
             self._comet.log_image(Path(path), name, step)
+        if self._wandb is not None:
+            self._wandb.log_image(Path(path), name, step)
 
     def log_audio(
         self,
@@ -122,7 +132,7 @@ class ExperimentTracker:
         step: int,
         metadata: Mapping[str, Any],
     ) -> None:
-        """Records an utterance on Comet; the files on disk would only grow by it.
+        """Records an utterance on Comet and wandb; the files on disk would only grow by it.
 
         Args:
             audio: (T,) float in [-1, 1], or a file; louder samples are clipped.
@@ -131,7 +141,8 @@ class ExperimentTracker:
             step: of the training.
             metadata: step, speaker, utterance.
         """
-        if self._comet is None:
+        records = [record for record in (self._comet, self._wandb) if record is not None]
+        if not records:
             return
         if isinstance(audio, np.ndarray):
             waveform = audio
@@ -140,7 +151,8 @@ class ExperimentTracker:
 
             waveform = read_audio(audio, sampling_rate)
         waveform = np.clip(np.nan_to_num(waveform.astype(np.float32)), -1.0, 1.0)
-        self._comet.log_audio(waveform, sampling_rate, name, step, metadata)
+        for record in records:
+            record.log_audio(waveform, sampling_rate, name, step, metadata)
 
     def log_text(self, text: str, name: str = "text", step: int = 0) -> None:
         """Records a text."""
@@ -160,3 +172,6 @@ class ExperimentTracker:
         if self._comet is not None:
             self._comet.close()
             self._comet = None
+        if self._wandb is not None:
+            self._wandb.close()
+            self._wandb = None

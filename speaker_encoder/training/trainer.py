@@ -4,95 +4,55 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import multiprocessing
-import os
-import shutil
-import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import Trainer
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.distributed import is_main_process, num_processes
+from speaker_encoder.training.checkpoints import CheckpointTrainer, damaged_checkpoint
+from speaker_encoder.training.distributed import (
+    GatheredLoss,
+    num_processes,
+)
+from speaker_encoder.training.last_batch import LastBatch
+from speaker_encoder.training.optimizers import MakeSchedule, scale_rates
+from speaker_encoder.training.published import PublishedModel
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.sampler import SpeakerBatchSampler
-from speaker_encoder.training.schedule import WarmupThenPlateau
-from speaker_encoder.verification import in_batch_eer
+from speaker_encoder.training.schedule import WarmupThenCurve, WarmupThenPlateau
+from speaker_encoder.training.workers import be_a_good_worker
 
 if TYPE_CHECKING:
     from speaker_encoder.audio.augment import Augmenter
     from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.callbacks import FlowCallback
     from speaker_encoder.training.record import RecordCallback
+    from speaker_encoder.training.spec_augment import SpecAugment
     from speaker_encoder.training.validation import Validation
-
-_WORKER_NICENESS = 10
 
 _logger = logging.getLogger(__name__)
 
 
-def _be_a_good_worker(is_training: Any, worker: int) -> None:
-    """Leaves signals to the main process, and the processor whenever that one wants it.
-
-    While the main process trains, a Ctrl-C or a scheduler's SIGTERM that reaches a worker too is
-    for the main process to answer; afterwards SIGTERM is how the worker is told to end. At equal
-    priority a worker would hold up the threads of a training on the CPU, which wait for each
-    other many times in a step.
-    """
-
-    def on_terminate(number: int, frame: FrameType | None) -> None:
-        if not is_training.value:
-            os._exit(0)
-
-    os.nice(_WORKER_NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, on_terminate)
-
-
-@dataclass
-class LastBatch:
-    """The batch that was just trained on, as the model heard it.
-
-    `embeddings` (B, D) and `labels` (B,) are those of all processes, `input_values` and
-    `utterances` those of this one.
-    """
-
-    loss: float
-    embeddings: torch.Tensor
-    labels: torch.Tensor
-    input_values: torch.Tensor
-    utterances: list[int] = field(default_factory=list)
-
-    def eer(self) -> float:
-        """Gives the in-batch EER, as the original logs it."""
-        return in_batch_eer(self.embeddings.float().cpu().numpy(), self.labels.cpu().numpy())
-
-
-def damaged_checkpoint(checkpoint: Path, error: Exception) -> UserError:
-    """Says that a checkpoint cannot be read, and what to do."""
-    return UserError(
-        f"The checkpoint {checkpoint} is damaged ({error}). Delete it to go on from the one "
-        "before, or set force_restart to true."
-    )
-
-
-class SpeakerTrainer(Trainer):
+class SpeakerTrainer(CheckpointTrainer):
     """Trainer with P x K batches, validation on trials, and checkpoints that are whole or absent.
 
     Args:
         run: the run's directory.
         sampler: the P x K sampler.
-        make_schedule: optimizer -> schedule; None when `training_arguments` names one.
-        validate: gives what a validation of the model found; None without validation data.
+        make_schedule: makes the schedule; None when `training_arguments` names one.
+        rate_scales: what each parameter's learning rate is multiplied by; None for 1.
+        validate: model -> what a validation of it found; None without validation data.
+        ema_decay: of the average of the weights that is validated and kept; None for none.
         augmenter: augments on the training device; None when the batches come augmented.
+        spec_augment: masks the model's features, and is told the examples of each batch.
+        loss_facts: the config's `loss`, and the training speakers in the order of their labels.
         describe: utterance index -> path, for messages.
         flow: decides about steps; its progress is part of each checkpoint.
         keywords: of `transformers.Trainer`.
@@ -103,9 +63,13 @@ class SpeakerTrainer(Trainer):
         *,
         run: RunDirectory,
         sampler: SpeakerBatchSampler,
-        make_schedule: Callable[[torch.optim.Optimizer], WarmupThenPlateau] | None,
-        validate: Callable[[], Validation] | None,
+        make_schedule: MakeSchedule | None,
+        rate_scales: dict[str, float] | None = None,
+        validate: Callable[[SpeakerEncoder], Validation] | None,
+        ema_decay: float | None = None,
         augmenter: Augmenter | None,
+        spec_augment: SpecAugment | None = None,
+        loss_facts: tuple[object, list[str]],
         describe: Callable[[int], str],
         flow: FlowCallback,
         **keywords: Any,
@@ -113,8 +77,11 @@ class SpeakerTrainer(Trainer):
         self._run = run
         self._sampler = sampler
         self._make_schedule = make_schedule
+        self._rate_scales = rate_scales
         self._validate = validate
         self._augmenter = augmenter
+        self._spec_augment = spec_augment
+        self._loss_facts = loss_facts
         self._describe = describe
         self.flow = flow
         self.record: RecordCallback | None = None
@@ -126,6 +93,7 @@ class SpeakerTrainer(Trainer):
         self._is_training = multiprocessing.RawValue(ctypes.c_bool, False)
         self._labels: torch.Tensor | None = None
         super().__init__(callbacks=[flow, *keywords.pop("callbacks", [])], **keywords)
+        self.published = PublishedModel(self.encoder, ema_decay)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SpeakerBatchSampler:
         return self._sampler
@@ -134,6 +102,14 @@ class SpeakerTrainer(Trainer):
         """Gives the parameters that weight decay applies to: never those of the loss."""
         names = super().get_decay_parameter_names(model)
         return [name for name in names if not name.startswith("loss_fn.")]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Makes the optimizer, with the layers' own rates where they are wanted."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new and self._rate_scales is not None:
+            scale_rates(optimizer, self.encoder, self._rate_scales)
+        return optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -144,7 +120,11 @@ class SpeakerTrainer(Trainer):
         if self.lr_scheduler is None:
             whose = self.optimizer if optimizer is None else optimizer
             assert whose is not None
-            self.lr_scheduler = self._make_schedule(whose)  # type: ignore[assignment]
+            num_batches = len(self._sampler) // self._sampler.batch_size
+            steps_per_epoch = math.ceil(num_batches / self.args.gradient_accumulation_steps)
+            self.lr_scheduler = self._make_schedule(  # type: ignore[assignment]
+                whose, num_training_steps, max(1, steps_per_epoch)
+            )
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -176,7 +156,7 @@ class SpeakerTrainer(Trainer):
             UserError: with the step, the batch's files and the last good checkpoint; or a speaker
                 has no usable recording.
         """
-        utterances = inputs.pop("utterances").tolist()
+        utterances = inputs.pop("utterances")
         positions = inputs.pop("positions")
         for path, reason in inputs.pop("problems"):
             if path not in self.unusable:
@@ -188,8 +168,17 @@ class SpeakerTrainer(Trainer):
             raise UserError(failures[0])
         if self._augmenter is not None:
             waveforms = inputs["input_values"].to(self._augmenter.device)
-            inputs["input_values"] = self._augmenter(waveforms, positions).to(self.args.device)
+            inputs["input_values"] = self._augmenter(waveforms, positions, utterances).to(
+                self.args.device
+            )
+        if self._spec_augment is not None:
+            self._spec_augment.positions = positions
+        whole_loss = self.encoder.loss_fn
+        assert isinstance(whole_loss, GatheredLoss)
+        whole_loss.set_step(self.state.global_step)
         loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._spec_augment is not None:
+            self._spec_augment.positions = None
         scale = self.current_gradient_accumulation_steps
         assert self._embeddings is not None and self._labels is not None
         self.last_batch = LastBatch(
@@ -197,7 +186,7 @@ class SpeakerTrainer(Trainer):
             embeddings=self._embeddings,
             labels=self._labels,
             input_values=inputs["input_values"],
-            utterances=utterances,
+            utterances=utterances.tolist(),
         )
         if not torch.isfinite(loss):
             raise self._not_finite(self.last_batch)
@@ -224,7 +213,7 @@ class SpeakerTrainer(Trainer):
         loader = super().get_train_dataloader()
         inner = getattr(loader, "base_dataloader", loader)  # accelerate iterates over this one
         inner.generator = torch.Generator().manual_seed(self.args.seed)
-        inner.worker_init_fn = partial(_be_a_good_worker, self._is_training)
+        inner.worker_init_fn = partial(be_a_good_worker, self._is_training)
         return loader
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
@@ -246,66 +235,26 @@ class SpeakerTrainer(Trainer):
         """Validates on trials; the Trainer's own evaluation loop is not used."""
         if self._validate is None:
             return {}
-        self.last_validation = self._validate()
+        self.last_validation = self.validate(self.published.model())
         metrics = dict(self.last_validation.metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging or super()._get_output_dir(trial))
-
-    _staging: Path | None = None
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Saves aside, and moves the folder into place when it is complete and on the disk."""
-        name = f"checkpoint-{self.state.global_step}"
-        target = self._run.path / name
-        if any(step == self.state.global_step for step, _ in self._run.checkpoints()):
-            return  # of this very step, written before a resume: it is the same
-        if not is_main_process():
-            self._staging = self._run.path / ".staging"
-            self._wait()
-            super()._save_checkpoint(model, trial)
-            self._wait()
-        else:
-            with self._run.staged(target) as staging:
-                self._staging = staging.parent
-                self._wait()
-                super()._save_checkpoint(model, trial)
-                self.flow.progress.save(staging)
-                self._wait()
-        self._staging = None
-        self._wait()
-
-    def _wait(self) -> None:
-        if num_processes() > 1:
-            torch.distributed.barrier()
-
-    @property
-    def encoder(self) -> SpeakerEncoder:
-        """The model itself, out of whatever the launcher has wrapped it in."""
-        return self.accelerator.unwrap_model(self.model)
+    def validate(self, model: SpeakerEncoder) -> Validation:
+        """Measures a model, with its loss, on the validation data; nothing is recorded."""
+        assert self._validate is not None
+        if num_processes() > 1:  # statistics of batch norm: those that are saved
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return self._validate(model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         wanted = self.args.learning_rate
-        if checkpoint is None or not wanted or not isinstance(self.lr_scheduler, WarmupThenPlateau):
+        if checkpoint is None or not wanted:
             return
-        if self.lr_scheduler.set_peak(wanted):
+        schedule = self.lr_scheduler
+        if isinstance(schedule, WarmupThenPlateau | WarmupThenCurve) and schedule.set_peak(wanted):
             _logger.warning("resuming with the learning rate %g of the config", wanted)
-
-    def restore_weights(self, checkpoint: Path, step: int, max_steps: int) -> None:
-        """Puts a checkpoint's weights into the model, without anything to train on from there."""
-        try:
-            self._load_from_checkpoint(str(checkpoint))
-        except (SafetensorError, OSError) as error:
-            raise damaged_checkpoint(checkpoint, error) from error
-        self.state.global_step, self.state.max_steps = step, max_steps
-
-    def save_encoder(self, target: Path) -> None:
-        """Writes the encoder alone, ready for `from_pretrained`, whole or not at all."""
-        with self._run.staged(target) as staging:
-            self.encoder.save_pretrained(staging)
-            shutil.copyfile(self._run.config_path, staging / "train_config.json")

@@ -85,12 +85,15 @@ class Validator:
         self._trim_silence = trim_silence
         self.speaker_ids = [utterance.speaker_id for utterance in utterances]
 
-    def __call__(self, model: SpeakerEncoder, loss: nn.Module, *, draw_every: int) -> Validation:
+    def __call__(
+        self, model: SpeakerEncoder, loss: nn.Module | None, *, draw_every: int
+    ) -> Validation:
         """Validates; the model is in eval mode meanwhile, and as it was afterwards.
 
         Args:
             model: the encoder, on its device.
-            loss: the training loss, or None for its embeddings only.
+            loss: the training loss, or None where it has no meaning on other speakers than those
+                of training.
             draw_every: every how many P x K batches one is kept for a picture; 0 for none.
 
         Raises:
@@ -183,7 +186,7 @@ class Validator:
             ) from error
 
     def _crops(
-        self, model: SpeakerEncoder, loss: nn.Module, draw_every: int
+        self, model: SpeakerEncoder, loss: nn.Module | None, draw_every: int
     ) -> tuple[dict[str, float], list[tuple[np.ndarray, list[int]]]]:
         """Gives loss and in-batch EER over the P x K batches, which every process computes."""
         self._sampler.set_epoch(0)
@@ -203,14 +206,15 @@ class Validator:
                 raise UserError(batch["failures"][0])
             labels = batch["labels"].to(device)
             embeddings = model(batch["input_values"].to(device)).embeddings.float()
-            losses.append(float(loss(embeddings, labels)))
+            if loss is not None:
+                losses.append(float(loss(embeddings, labels)))
             error_rates.append(in_batch_eer(embeddings.cpu().numpy(), labels.cpu().numpy()))
             if draw_every and number % draw_every == 0:
                 drawn.append((embeddings.cpu().numpy(), batch["utterances"].tolist()))
-        return {
-            "loss": sum(losses) / len(losses),
-            "batch_eer": sum(error_rates) / len(error_rates),
-        }, drawn
+        metrics = {"batch_eer": sum(error_rates) / len(error_rates)}
+        if losses:
+            metrics["loss"] = sum(losses) / len(losses)
+        return metrics, drawn
 
 
 def _refuse_diverged(embeddings: np.ndarray) -> None:

@@ -140,13 +140,15 @@ def load_any_encoder(name: str) -> SpeakerEncoder:
     from speaker_encoder.export.model import load_encoder
     from speaker_encoder.export.options import ExportOptions
     from speaker_encoder.modeling.registry import BACKBONES, NAMES
+    from speaker_encoder.modeling.sources import known_kind
 
     place = Path(name).expanduser()
-    if name in NAMES or not place.exists():
+    if name in NAMES or not place.exists() or (place.is_file() and known_kind(place) is not None):
         return load_encoder(ExportOptions(model_name=name, dataset_dir=""))
     kind = "encoder"
     if place.is_file():  # the original system's files do not say what they are
-        kind = next((known for known in BACKBONES if known in place.name.lower()), "ecapa")
+        in_name = [known for known in BACKBONES if known in place.name.lower()]
+        kind = max(in_name, key=len, default="ecapa")
     return load_encoder(ExportOptions(model_name=kind, dataset_dir="", checkpoint=name))
 
 

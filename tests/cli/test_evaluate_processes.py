@@ -1,14 +1,14 @@
 """`speaker-encoder evaluate` in real processes: killed, and two at a time."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from preloaded import Preloaded
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,17 +19,14 @@ pytestmark = [
 
 
 @pytest.fixture
-def start(tmp_path, data_dir):
+def start(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setenv("SPEAKER_ENCODER_CACHE", str(tmp_path / "cache"))
+
     def call(name):
         arguments = ["evaluate", "--model", "dvector", "--num_bootstrap", "0", "--trials",
                      data_dir / "lists" / "dev_eval_trials.txt", "--data_root", data_dir,
                      "--output_dir", tmp_path / name]  # fmt: skip
-        return subprocess.Popen(
-            [sys.executable, "-m", "speaker_encoder", *map(str, arguments)],
-            cwd=Path(__file__).resolve().parents[2],
-            env={**os.environ, "SPEAKER_ENCODER_CACHE": str(tmp_path / "cache")},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        return Preloaded(REPOSITORY / "speaker_encoder" / "__main__.py", arguments, REPOSITORY)
 
     return call
 

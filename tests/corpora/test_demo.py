@@ -10,14 +10,28 @@ import pytest
 from speaker_encoder.audio import read_audio
 from speaker_encoder.corpora import demo, scan
 from speaker_encoder.corpora.demo_text import TRAIN_WORDS, VAL_WORDS
-from speaker_encoder.corpora.espeak import SAMPLING_RATE
+from speaker_encoder.corpora.espeak import SAMPLING_RATE, SpeechJob
 
 
 @pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    demo.build_demo_corpus(folder)
-    return folder
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoCorpus:
+    """The real one, but of each voice's sentences only the slowest and the quickest."""
+    plan = demo._plan
+
+    def extremes(*arguments, **options) -> list[SpeechJob]:
+        voices: dict[str, list[SpeechJob]] = {}
+        for job in plan(*arguments, **options):
+            voices.setdefault(job.voice, []).append(job)
+        chosen = []
+        for jobs in voices.values():
+            assert len(jobs) >= 8
+            jobs.sort(key=lambda job: len(job.text) / job.words_per_minute)
+            chosen += [jobs[0], jobs[-1]]
+        return chosen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_plan", extremes)
+        return demo.build_demo_corpus(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture
@@ -29,8 +43,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_enough_voices_with_other_sentences(cache_dir: Path) -> None:
-    corpus = demo.build_demo_corpus(cache_dir)
+def test_enough_voices_with_other_sentences(corpus: demo.DemoCorpus) -> None:
     train = scan(corpus.train_root, use_cache=False)
     val = scan(corpus.val_root, use_cache=False)
     assert train.layout == val.layout == "vctk"
@@ -41,7 +54,8 @@ def test_enough_voices_with_other_sentences(cache_dir: Path) -> None:
     for row in (*train.utterances, *val.utterances):
         assert row.sampling_rate == SAMPLING_RATE
         assert 1.5 < row.seconds < 12
-    assert min(len(indices) for indices in train.speakers.values()) >= 10
+    assert demo.TRAIN_UTTERANCES >= 10
+    assert min(len(indices) for indices in train.speakers.values()) == 2
     assert "demonstration" in (corpus.train_root.parent / "README.txt").read_text()
 
 
@@ -52,9 +66,8 @@ def test_train_and_val_share_no_voice_and_no_word() -> None:
 
 
 @pytest.mark.slow
-def test_the_recordings_are_sound(cache_dir: Path) -> None:
-    corpus = demo.build_demo_corpus(cache_dir)
-    for row in scan(corpus.val_root, use_cache=False).utterances[::7]:
+def test_the_recordings_are_sound(corpus: demo.DemoCorpus) -> None:
+    for row in scan(corpus.val_root, use_cache=False).utterances[::2]:
         waveform = read_audio(row.path, SAMPLING_RATE)
         assert 0.002 < float((waveform**2).mean()) ** 0.5 < 0.5
         assert float((abs(waveform) >= 0.999).mean()) < 0.001
@@ -96,7 +109,7 @@ def test_what_a_killed_build_left_is_not_used(tmp_path: Path) -> None:
 def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
     program = (
         "import sys; from speaker_encoder.corpora import demo\n"
-        "demo.TRAIN_VOICES, demo.VAL_VOICES = ('f1', 'm1'), ('Andrea',)\n"
+        "demo.TRAIN_VOICES, demo.VAL_VOICES, demo.TRAIN_UTTERANCES = ('f1', 'm1'), ('Andrea',), 3\n"
         "print(demo.build_demo_corpus(sys.argv[1]).train_root)\n"
     )
     processes = [
@@ -109,4 +122,4 @@ def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0]
     assert len(roots) == 1
     assert len(list(tmp_path.iterdir())) == 1
-    assert len(scan(roots.pop(), use_cache=False).utterances) == 24
+    assert len(scan(roots.pop(), use_cache=False).utterances) == 6

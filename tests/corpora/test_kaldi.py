@@ -1,8 +1,6 @@
 """Kaldi data folders, read and written; the real one of the data, and what must not be run."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 import soundfile
 
 from speaker_encoder.audio import read_audio
+from speaker_encoder.cli.main import main
 from speaker_encoder.corpora import scan
 from speaker_encoder.errors import UserError
 
@@ -48,7 +47,7 @@ def test_commands_are_never_run(tmp_path: Path, data_dir: Path) -> None:
     assert not payload.exists()
 
 
-def test_segments_are_cut_into_files(tmp_path: Path, data_dir: Path) -> None:
+def test_segments_are_cut_into_files(tmp_path: Path, data_dir: Path, capsys) -> None:
     audio = sorted((data_dir / "vctk").rglob("*.flac"))[0]
     folder = write_folder(
         tmp_path / "data",
@@ -59,12 +58,8 @@ def test_segments_are_cut_into_files(tmp_path: Path, data_dir: Path) -> None:
     with pytest.raises(UserError, match="speaker-encoder prepare kaldi"):
         scan(folder)
     output = tmp_path / "cut"
-    done = subprocess.run(
-        [sys.executable, "-m", "speaker_encoder", "prepare", "kaldi", "--archives", str(folder),
-         "--output_dir", str(output)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    code = main(["prepare", "kaldi", "--archives", str(folder), "--output_dir", str(output)])
+    assert code == 0, capsys.readouterr().err
     corpus = scan(output, list_path=output / "lists" / "kaldi.txt")
     assert {(u.speaker_id, u.seconds) for u in corpus.utterances} == {("s1", 0.75), ("s2", 1.0)}
     rate = soundfile.info(audio).samplerate
@@ -87,7 +82,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path, tables: dict, message: str) -
         scan(write_folder(tmp_path, **tables), "kaldi")
 
 
-def test_a_data_folder_is_exported(tmp_path: Path, data_dir: Path) -> None:
+def test_a_data_folder_is_exported(tmp_path: Path, data_dir: Path, capsys) -> None:
     """Its recordings lie elsewhere: the embeddings go to the output folder."""
     audio = sorted((data_dir / "vctk").rglob("*.flac"))[:2]
     for path in audio:
@@ -98,12 +93,10 @@ def test_a_data_folder_is_exported(tmp_path: Path, data_dir: Path) -> None:
         utt2spk="u0 s\nu1 s\n",
     )
     before = sorted(path.name for path in tmp_path.iterdir())
-    done = subprocess.run(
-        [sys.executable, "-m", "speaker_encoder", "embed", "--model_name", "dvector",
-         "--dataset_name", "auto", "--dataset_dir", str(folder), "--format", "kaldi",
-         "--output_dir", str(tmp_path / "out")],
-        capture_output=True, text=True, timeout=120,
+    code = main(
+        ["embed", "--model_name", "dvector", "--dataset_name", "auto", "--dataset_dir", str(folder),
+         "--format", "kaldi", "--output_dir", str(tmp_path / "out")]
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert code == 0, capsys.readouterr().err
     assert (tmp_path / "out").is_dir()
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "out") == before

@@ -1,24 +1,12 @@
 """The doctor's page in a real browser: the players play, and nothing is asked for elsewhere."""
 
-import importlib.util
-from pathlib import Path
-
+import browser
 import pytest
 from corpora_on_disk import plain_corpus, speech_like, write
 
 from speaker_encoder.corpora import scan
 from speaker_encoder.doctor import examine
 from speaker_encoder.doctor.html_report import write_html
-
-_FILE = Path(__file__).resolve().parents[1] / "plots" / "browser.py"
-_SPEC = importlib.util.spec_from_file_location("browser_for_pages", _FILE)
-browser = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(browser)
-
-
-@pytest.fixture(scope="module")
-def driver():
-    yield from browser.start_browser()
 
 
 @pytest.mark.slow

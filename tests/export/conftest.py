@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from preloaded import Preloaded
 from tiny_encoders import make_tiny
 
 from speaker_encoder.export import ExportOptions, ExportOutcome, embed_corpus
@@ -60,25 +60,24 @@ def export(encoder_dir) -> Callable[..., ExportOutcome]:
     return call
 
 
-def command(root: Path, checkpoint: Path, *more: str) -> list[str]:
-    script = str(REPOSITORY / "create_speaker_emb_dataset.py")
-    published = ["--model_name", "ecapa", "--dataset_dir", str(root), "--model_device", "cpu"]
-    return [sys.executable, script, *published, "--checkpoint", str(checkpoint), *more]
-
-
 @pytest.fixture
-def start_command(encoder_dir) -> Callable[..., subprocess.Popen]:
-    """Starts the published script on one thread: start_command(root, *arguments)."""
+def start_command(encoder_dir) -> Callable[..., Preloaded | subprocess.Popen]:
+    """Starts the published script on one thread: start_command(root, *arguments).
+
+    Its interpreter has imported the libraries already; with a launcher it is a fresh one.
+    """
+    script = REPOSITORY / "create_speaker_emb_dataset.py"
 
     def start(
-        root: Path, *more: str, launcher: tuple[str, ...] = (), checkpoint: Path | None = None
-    ) -> subprocess.Popen:
-        arguments = command(root, checkpoint or encoder_dir, *more)
-        if launcher:
-            arguments = [*launcher, *arguments[1:]]
+        root: Path, *more: str, launcher: tuple[str, ...] = ()
+    ) -> Preloaded | subprocess.Popen:
+        arguments = ["--model_name", "ecapa", "--dataset_dir", str(root), "--model_device", "cpu"]
+        arguments += ["--checkpoint", str(encoder_dir), *more]
+        if not launcher:
+            return Preloaded(script, arguments, REPOSITORY)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         return subprocess.Popen(
-            arguments, env=environment, cwd=REPOSITORY, text=True,
+            [*launcher, str(script), *arguments], env=environment, cwd=REPOSITORY, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_a_file_holds_plain_cpu_storage(libritts, export):
 
 
 def test_vctk_with_the_published_arguments(vctk, run_command):
-    done = run_command(vctk, "--dataset_name", "VCTK")
+    done = run_command(vctk, "--dataset_name", "VCTK", launcher=(sys.executable,))
     assert done.returncode == 0, done.stderr
     speaker = vctk / "wav48_silence_trimmed" / "p225"
     assert read_vector(speaker / "p225.ecapa_averaged_embedding").shape == (24,)

@@ -1,17 +1,15 @@
 """Killed at any moment, and gone on with; other models and options; two at once."""
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import soundfile
 import torch
+from preloaded import Preloaded
 
 from speaker_encoder.errors import UserError
 
@@ -171,22 +169,20 @@ def test_two_exporters_at_once_do_not_damage_each_other(
     assert run_command(shared).returncode == 0
 
 
-def test_a_full_disk_ends_with_2_and_is_gone_on_with(libritts, encoder_dir, embeddings_of, export):
+def test_a_full_disk_ends_with_2_and_is_gone_on_with(libritts, encoder_dir, tmp_path, export):
     """The size limit of a process stands for the disk: a write fails with EFBIG half way."""
-    code = (
+    script = tmp_path / "limited.py"
+    script.write_text(
         "import resource, sys\n"
         "from speaker_encoder.cli.main import main_of\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
         "sys.exit(main_of('embed', sys.argv[1:]))\n"
     )
     arguments = ["--model_name", "ecapa", "--dataset_dir", str(libritts), "--model_device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--checkpoint", str(encoder_dir)],
-        capture_output=True, text=True, timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "The disk is full" in done.stderr and "Traceback" not in done.stderr
+    process = Preloaded(script, [*arguments, "--checkpoint", encoder_dir], tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "The disk is full" in err and "Traceback" not in err
     for path in libritts.rglob("*.ecapa_embedding"):
         assert torch.load(path, weights_only=True).shape == (1, 24)
     assert export(libritts).num_utterances == 48

@@ -21,11 +21,6 @@ return [...canvas.getContext('2d').getImageData(x * ratio, y * ratio, 1, 1).data
 
 
 @pytest.fixture(scope="module")
-def driver():
-    yield from browser.start_browser()
-
-
-@pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Three speakers with four utterances each, in folders with odd names."""
     root = tmp_path_factory.mktemp("page")

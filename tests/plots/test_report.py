@@ -179,19 +179,14 @@ def test_text_cannot_become_markup() -> None:
 
 
 @pytest.mark.slow
-def test_report_in_a_browser(tmp_path: Path) -> None:
+def test_report_in_a_browser(driver, tmp_path: Path) -> None:
     pictures = plot_det({EVIL: ([0.1, 0.9, 0.5], [0, 1, 0])}, tmp_path / "det.png")
     path = write_report(RESULTS, pictures, tmp_path / "report.html")
-    session = browser.start_browser()
-    driver = next(session)
-    try:
-        browser.open_page(driver, path)
-        assert driver.execute_script("return document.images[0].naturalWidth") > 100
-        assert driver.execute_script("return window.hacked") is None
-        assert EVIL in driver.find_element("tag name", "table").text
-        font = "return getComputedStyle(document.body).maxWidth"
-        assert driver.execute_script(font) != "none"  # the style counts
-        assert browser.complaints(driver) == []
-        assert {url.split(":")[0] for url in browser.requested(driver)} <= {"file", "data"}
-    finally:
-        session.close()
+    browser.open_page(driver, path)
+    assert driver.execute_script("return document.images[0].naturalWidth") > 100
+    assert driver.execute_script("return window.hacked") is None
+    assert EVIL in driver.find_element("tag name", "table").text
+    font = "return getComputedStyle(document.body).maxWidth"
+    assert driver.execute_script(font) != "none"  # the style counts
+    assert browser.complaints(driver) == []
+    assert {url.split(":")[0] for url in browser.requested(driver)} <= {"file", "data"}

@@ -147,7 +147,7 @@ def test_page_lists_pairs_and_utterances(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("max_megabytes", [20, 0])
-def test_players_of_the_page_play(tmp_path: Path, max_megabytes: float) -> None:
+def test_players_of_the_page_play(driver, tmp_path: Path, max_megabytes: float) -> None:
     rows, speakers, ids = batch([2, 2])
     paths = {name: str(tmp_path / f"{name} #%.wav") for name in ids}
     for path in paths.values():
@@ -155,17 +155,12 @@ def test_players_of_the_page_play(tmp_path: Path, max_megabytes: float) -> None:
     page = tmp_path / "page.html"
     found = speaker_similarity(rows, speakers, ids)
     write_similarity_page(found, paths, page, title="t", max_audio_megabytes=max_megabytes)
-    session = browser.start_browser()
-    driver = next(session)
-    try:
-        browser.open_page(driver, page)
-        assert driver.execute_script("return document.images[0].naturalWidth") > 100
-        players = driver.find_elements("tag name", "audio")
-        assert len(players) == 4
-        driver.execute_script("arguments[0].focus()", players[0])
-        players[0].send_keys(" ")
-        ended = "return document.querySelector('audio').ended"
-        browser.wait(driver, ended)
-        assert browser.complaints(driver) == []
-    finally:
-        session.close()
+    browser.open_page(driver, page)
+    assert driver.execute_script("return document.images[0].naturalWidth") > 100
+    players = driver.find_elements("tag name", "audio")
+    assert len(players) == 4
+    driver.execute_script("arguments[0].focus()", players[0])
+    players[0].send_keys(" ")
+    ended = "return document.querySelector('audio').ended"
+    browser.wait(driver, ended)
+    assert browser.complaints(driver) == []

@@ -236,3 +236,15 @@ def test_config_error_survives_pickling():
 def test_every_key_has_a_meaning():
     assert len(config_keys()) > 60
     assert all(len(field.metadata["help"]) > 5 for field in config_keys().values())
+
+
+def test_a_sum_of_losses_has_weights_and_is_read_again_alike():
+    given = ["softmax", {"name": "ge2e", "weight": 0.5, "init_w": 3.0}]
+    config = TrainConfig.from_dict({**LEAST, "loss": given})
+    assert config.loss == [
+        {"name": "softmax", "weight": 1.0},
+        {"name": "ge2e", "weight": 0.5, "variant": "softmax", "init_w": 3.0},
+    ]
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    one = TrainConfig.from_dict({**LEAST, "loss": "aam_softmax"}, ["loss.margin=0.3"])
+    assert one.loss == {"name": "aam_softmax", "margin": 0.3}

@@ -29,6 +29,7 @@ def only_problem(values, overrides=()):
         ("learning_rate_init", -1, ["found -1", "at least 0"]),
         ("speakers_per_batch", 1, ["found 1", "at least 2"]),
         ("utterances_per_speaker", 1, ["found 1", "at least 2"]),
+        ("utterances_per_speaker", 0, ["found 0", "at least 1"]),
         ("val_speakers_per_batch", 1, ["at least 2"]),
         ("val_utterances_per_speaker", 0, ["at least 2"]),
         ("speakers_per_batch", 2.5, ["found 2.5", "whole number"]),
@@ -49,7 +50,19 @@ def only_problem(values, overrides=()):
         ("short_utterances", "loop", ['"repeat", "zero_pad"']),
         ("few_utterances", 3, ['"repeat", "drop", "error"']),
         ("scheduler_metrics", "loss", ['"train_loss"', '"val_eer"']),
-        ("optimizer", "sgd", ['"adam", "adamw"']),
+        ("optimizer", "lion", ['"adam", "adamw", "radam", "sgd"']),
+        ("optimizer", {"name": "adam", "momentum": 0.5}, ['"momentum"', "of adam are none"]),
+        ("optimizer", {"name": "sgd", "momentum": 2}, ["its option momentum", "at most 1"]),
+        ("optimizer", {"name": "sgd", "momentum": 0, "nesterov": True}, ["momentum above 0"]),
+        ("lr_schedule", "linear", ['"noam"', '"cosine"']),
+        ("lr_schedule", "noam", ["warmup_steps"]),
+        ("lr_schedule", {"name": "step", "every": 3}, ["period, unit, gamma"]),
+        ("freeze", [3], ["patterns of parameters' names"]),
+        ("lora", {"rank": 3}, ['"rank"', "r, alpha, dropout, target, train"]),
+        ("lora", {"r": 0}, ["its option r", "at least 1"]),
+        ("ema_decay", 1.0, ["at most 0.999999"]),
+        ("average_best", 3, ["without validation data"]),
+        ("report_to", ["comet"], ['a list of trackers among "wandb"']),
         ("precision", 16, ['"float32", "bf16", "fp16"']),
         ("device", "gpu", ['"best", "cpu", "cuda" or "cuda:<number>"']),
         ("device", "cpu\n", ["possible is"]),
@@ -62,6 +75,14 @@ def only_problem(values, overrides=()):
         ("loss", {"name": "ge2e", "variant": "hard"}, ['"softmax", "contrast"']),
         ("loss", {"name": "ge2e", "margin": 1}, ["margin", "Known"]),
         ("loss", {"name": "ge2e", "init_w": -1}, ["positive init_w"]),
+        ("loss", {"name": "aam_softmax", "margn": 1}, ["'margn'", "Did you mean 'margin'?"]),
+        ("loss", {"name": "aam_softmax", "margin": "x"}, ["its options", "are refused"]),
+        ("loss", {"name": "softmax", "weight": 2}, ["option of the loss 'softmax': 'weight'"]),
+        ("loss", [], ["found []", '"weight" in their sum']),
+        ("loss", ["softmax", "ge3e"], ['"ge3e"', '"ge2e"']),
+        ("loss", [{"name": "softmax", "weight": 0}], ["the weight of softmax", "above 0"]),
+        ("loss", ["softmax", {"name": "triplet", "mining": "x"}], ["minings batch_hard"]),
+        ("loss", "nt_xent", ['Set views to "utterance" or "halves"']),
         ("seed", -1, ["at least 0"]),
         ("seed", 10**400, ["at most"]),
         ("num_epochs", float("inf"), ["a number"]),
@@ -112,6 +133,7 @@ def test_an_alias_and_its_key_together(tmp_path):
 def test_activation_in_two_places():
     values = {**LEAST, "activation_function": "relu"}
     assert TrainConfig.from_dict(values).activation_function == "relu"
+    assert "loss names no ge2e" in only_problem({**values, "loss": "softmax"})
     loss = {"name": "ge2e", "activation": "tanh"}
     assert "Give one of them" in only_problem({**values, "loss": loss})
 
@@ -185,3 +207,28 @@ def test_devices_that_are_not_there():
     assert check_devices(on_cpu) == []
     half = TrainConfig.from_dict({**LEAST, "device": "cpu", "precision": "fp16"})
     assert check_devices(half)[0].startswith("precision: ")
+
+
+def test_a_loss_that_needs_another_batch():
+    shape = {"utterances_per_speaker": 1}
+    assert TrainConfig.from_dict({**LEAST, **shape, "loss": "aam_softmax"}).utterances_per_speaker
+    problem = only_problem({**LEAST, **shape, "loss": ["softmax", "angular_prototypical"]})
+    assert "angular_prototypical needs at least 2 utterances of each speaker" in problem
+    watched = {"loss": "softmax", "scheduler_metrics": "train_eer"}
+    assert "a batch has no two utterances" in only_problem({**LEAST, **shape, **watched})
+    views = {"views": "utterance", "utterances_per_speaker": 4}
+    problem = only_problem({**LEAST, **views, "loss": "nt_xent"})
+    assert problem.startswith("utterances_per_speaker: nt_xent's pairs name 2 views")
+    pairs = {"name": "nt_xent", "pairs": [[0, 1], [0, 2], [1, 3]]}
+    assert TrainConfig.from_dict({**LEAST, **views, "loss": pairs}).loss == pairs
+
+
+def test_a_validation_loss_that_does_not_exist():
+    values = {**LEAST, "val_data_root": "demo", "scheduler_metrics": "val_loss"}
+    assert TrainConfig.from_dict({**values, "loss": "triplet"}).scheduler_metrics == "val_loss"
+    problem = only_problem({**values, "loss": [{"name": "softmax", "weight": 0.5}, "triplet"]})
+    assert problem.startswith("scheduler_metrics: ")
+    assert (
+        'the loss 0.5 softmax + triplet has no meaning on validation speakers. Watch "val_eer"'
+        in (problem)
+    )

@@ -22,6 +22,8 @@ ONLY_THE_READER = (
     "whose first number is larger",
     "given with",
     "given without",
+    "given together with",
+    "not possible with",
     "no validation data",
     "none of augment_noises_paths",
     "cannot be divided",
@@ -30,6 +32,8 @@ ONLY_THE_READER = (
     "loss: Unknown option",
     "loss: its options",
     "loss: GE2E",
+    "needs at least 2 utterances of each speaker in a batch",
+    "is GE2E's, and loss names no ge2e",
     "which is a file, not a folder",
 )
 
@@ -78,16 +82,40 @@ def test_an_alias_beside_its_key(validator):
         assert not validator.is_valid({**LEAST, alias: value, name: value})
 
 
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("stages", [{"max_steps": 3, "loss": "ge2e"}, {}], [{"seed": 1}]),
+        ("stages", [{"annotate_point": True}], [{"max_steps": 0}]),
+        ("stages", None, [{"unknown": 1}]),
+        ("lr_schedule", {"name": "cosine", "period": 3}, {"name": "cosine", "perod": 3}),
+        ("lr_schedule", "constant", {"period": 3}),
+        ("optimizer", {"name": "sgd", "nesterov": True}, {"name": "adam", "nesterov": True}),
+        ("lora", {"r": 4, "target": "fc"}, {"r": 0}),
+        ("freeze", ["backbone.*"], [""]),
+        ("report_to", ["wandb"], ["mlflow"]),
+    ],
+)
+def test_objects_inside_are_checked_by_both(validator, key, good, bad):
+    TrainConfig.from_dict({**LEAST, key: good})
+    assert validator.is_valid({**LEAST, key: good})
+    with pytest.raises(ConfigError):
+        TrainConfig.from_dict({**LEAST, key: bad})
+    assert not validator.is_valid({**LEAST, key: bad})
+
+
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 40),
     st.sampled_from([0.0, 0.5, 1.0, 2.0, 2.5, -1.0, 16000, 16000.0, 1e-4, 1e12]),
     st.sampled_from(["", "demo", "cpu", "cuda:1", "cuda:x", "repeat", "1e-4", "auto", "a/b", ".x"]),
-    st.sampled_from(["val_eer", "train_loss", "ge2e", "offline", "adamw", "relu", "bf16", "vctk"]),
+    st.sampled_from(
+        ["val_eer", "train_loss", "ge2e", "sup_con", "offline", "adamw", "relu", "bf16", "vctk"]
+    ),
     st.lists(st.one_of(st.integers(-1, 5), st.sampled_from(["demo", "", 1.5, None])), max_size=3),
     st.dictionaries(
-        st.sampled_from(["name", "variant", "seed", "adam_beta2", "x"]),
+        st.sampled_from(["name", "variant", "seed", "adam_beta2", "weight", "x"]),
         st.sampled_from(["ge2e", "softmax", "hard", 1, None]),
         max_size=2,
     ),

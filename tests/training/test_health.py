@@ -8,9 +8,9 @@ import torch
 
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.training.health import CollapseWatch, is_exploding
+from speaker_encoder.training.last_batch import LastBatch
 from speaker_encoder.training.record import RecordCallback
 from speaker_encoder.training.run_dir import RunDirectory
-from speaker_encoder.training.trainer import LastBatch
 
 
 def test_a_loss_explodes_at_five_times_that_of_the_step_before():

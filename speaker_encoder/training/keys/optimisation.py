@@ -7,7 +7,14 @@ from typing import Any
 
 from speaker_encoder.training.config_compound import IntegerList, LossChoice, Mapping
 from speaker_encoder.training.config_kinds import Boolean, Number, choice, integer
-from speaker_encoder.training.config_tables import GE2E_VARIANTS, RESERVED_ARGUMENTS, known_losses
+from speaker_encoder.training.config_named import Named, ObjectList
+from speaker_encoder.training.config_tables import (
+    GE2E_VARIANTS,
+    OPTIMIZERS,
+    RESERVED_ARGUMENTS,
+    SCHEDULES,
+    known_losses,
+)
 from speaker_encoder.training.keys.field import device, key
 
 _MAX_SEED = 2**32 - 1
@@ -17,10 +24,10 @@ _MAX_SEED = 2**32 - 1
 class OptimisationKeys:
     """Loss, optimizer, schedule, devices."""
 
-    loss: dict[str, Any] = key(  # noqa: RUF009
+    loss: dict[str, Any] | list[dict[str, Any]] = key(  # noqa: RUF009
         LossChoice(known_losses, GE2E_VARIANTS),
         {"name": "ge2e", "variant": "softmax"},
-        "The loss by its name, or with its options.",
+        "The loss by its name, with its options, or the weighted sum of several; docs/losses.md.",
     )
     activation_function: str | None = key(
         choice("relu", "tanh", "sigmoid", nullable=True),
@@ -33,8 +40,11 @@ class OptimisationKeys:
     max_steps: int | None = key(
         integer(1, nullable=True), None, "Steps of training; wins over num_epochs when given."
     )
-    optimizer: str = key(
-        choice("adam", "adamw"), "adam", "Adam (weight_decay is L2) or AdamW (decoupled)."
+    optimizer: dict[str, Any] = key(  # noqa: RUF009
+        Named(OPTIMIZERS),
+        "adam",
+        "The optimizer by its name, or with its options. weight_decay is decoupled in AdamW and "
+        "L2 in all others.",
     )
     learning_rate_init: float = key(
         Number(least=0),
@@ -44,7 +54,18 @@ class OptimisationKeys:
     weight_decay: float = key(
         Number(least=0), 0.0, "Weight decay; never on the loss's own weights."
     )
+    layer_lr_decay: float = key(
+        Number(above=0, most=1),
+        1.0,
+        "Each numbered layer of the encoder learns this many times slower than the one above it.",
+    )
     warmup_steps: int = key(integer(0), 0, "Steps over which the rate rises linearly from 0.")
+    lr_schedule: dict[str, Any] = key(  # noqa: RUF009
+        Named(SCHEDULES),
+        "plateau",
+        "What the learning rate does after warm-up, by its name or with its options; the keys "
+        "scheduler_* are plateau's.",
+    )
     scheduler_factor: float = key(
         Number(above=0, most=1), 0.6, "What the rate is multiplied by when the metric stands still."
     )
@@ -74,6 +95,12 @@ class OptimisationKeys:
     precision: str = key(
         choice("float32", "bf16", "fp16"), "float32", "Precision of the forward pass."
     )
+    ema_decay: float | None = key(
+        Number(least=0.5, most=0.999999, nullable=True),
+        None,
+        "Validate and keep the exponential moving average of the weights, 0.999 say: what of it "
+        "remains at each step; null: the weights themselves.",
+    )
     early_stopping_patience: int | None = key(
         integer(1, nullable=True),
         None,
@@ -87,6 +114,12 @@ class OptimisationKeys:
         IntegerList(nullable=True),
         None,
         "Numbers of the devices to train on, one process each; null or []: one process.",
+    )
+    stages: tuple[dict[str, Any], ...] = key(
+        ObjectList(),
+        [],
+        "Stages of training one after the other, each with the keys that differ; the best model of "
+        "a stage is what the next starts from.",
     )
     training_arguments: dict[str, Any] = key(  # noqa: RUF009
         Mapping(refused=RESERVED_ARGUMENTS),

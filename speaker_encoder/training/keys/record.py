@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from speaker_encoder.hub.names import REPO_ID
 from speaker_encoder.training.config_compound import FilePath
 from speaker_encoder.training.config_kinds import Boolean, Number, Text, choice, integer
+from speaker_encoder.training.config_named import TextList
 from speaker_encoder.training.keys.field import key
 
 _ONE_FOLDER_NAME = r"^(?![\s\S]*[\u0000-\u001f/\\])[^.]"
@@ -31,6 +32,12 @@ class RecordKeys:
     save_every: int = key(integer(0), 25, "Steps between checkpoints; 0: only at the end.")
     backup_every: int = key(integer(0), 50, "Steps between checkpoints that are kept; 0: none.")
     backup_keep: int = key(integer(0), 3, "How many of those are kept.")
+    average_best: int | None = key(
+        integer(2, nullable=True),
+        None,
+        "At the end, take the mean of this many best validated models where it is at least as good "
+        "as the best one.",
+    )
     val_every: int = key(integer(0), 25, "Steps between validations; 0: only first and last.")
     val_max_epochs: float = key(
         Number(above=0), 1, "Times the validation files are gone through for loss and in-batch EER."
@@ -65,6 +72,11 @@ class RecordKeys:
     comet_project: str = key(Text(), "speaker-encoder", "Comet's project.")
     comet_workspace: str | None = key(
         Text(nullable=True), None, "Comet's workspace; null: the key's own."
+    )
+    report_to: tuple[str, ...] = key(
+        TextList("trackers", names=("wandb",)),
+        [],
+        "Further trackers: wandb, online with its own key (WANDB_API_KEY), else an offline folder.",
     )
     push_to_hub: bool = key(
         Boolean(), False, "Push the best model to the Hugging Face Hub, into hub_model_id."
