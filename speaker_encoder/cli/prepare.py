@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY, UserError
+from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY
 
 if TYPE_CHECKING:
     from speaker_encoder.corpora.prepare import Prepared
@@ -29,7 +29,7 @@ _FAILURES_SHOWN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `prepare`."""
-    from speaker_encoder.corpora.prepare.steps import NAMES
+    from speaker_encoder.corpora.prepare.options import NAMES
 
     parser.add_argument(
         "corpus",
@@ -97,11 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
     from speaker_encoder.corpora.prepare import PrepareOptions, prepare
     from speaker_encoder.export.files import check_writable, explained_full_disk
 
-    for name in ("sampling_rate", "num_workers", "split_hop"):
-        if getattr(arguments, name) <= 0:
-            raise UserError(f"--{name} must be above 0, found {getattr(arguments, name)}.")
-    if arguments.split_seconds < 0:
-        raise UserError(f"--split_seconds must be 0 or more, found {arguments.split_seconds}.")
     options = PrepareOptions(
         corpus=arguments.corpus,
         output_dir=arguments.output_dir.expanduser(),
@@ -159,6 +154,8 @@ class _Bars:
 def _report(prepared: Prepared) -> None:
     for name in prepared.unchecked:
         print(f"no sum is published for (all of) {name}: not checked", file=sys.stderr)
+    for name, count in prepared.links.items():
+        print(f"{name}: {count} links and the like in it were not unpacked", file=sys.stderr)
     if prepared.corpus is not None:
         print(prepared.corpus.summary())
     for path, count in prepared.lists.items():

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from speaker_encoder.corpora.records import Utterance
 from speaker_encoder.errors import UserError
 
 _NO_ID = re.compile(r"[\s/\\]+")
+# `-` and what comes before it in ASCII.
+_EARLY = re.compile(r"[\x00-\-]")
 _ARCHIVE = re.compile(r".*\.ark:\d+(\[.*\])?$")
+_FLAC_OPTION = re.compile(r"-[cds]+|--stdout|--decode|--silent")
 _PROBLEMS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class KaldiUtterance:
-    """An entry of a data folder: `start` and `end` in seconds, None: the whole recording.
+    """An entry of a data folder: `start` and `end` in seconds, None: from or to its very end.
 
     `path` is None, and `problem` says why, where the recording is no file.
     """
@@ -56,16 +61,18 @@ def read_kaldi_folder(folder: str | os.PathLike[str]) -> list[KaldiUtterance]:
     base = _base(root, [path for path, _ in found.values() if path is not None])
     utterances, problems = [], []
     for utterance_id, speaker_id in speakers.items():
-        recording, start, end = utterance_id, None, None
+        recording, start, end, channel = utterance_id, None, None, "-1"
         if segments:
             if utterance_id not in segments:
                 problems.append(f"{utterance_id} is in utt2spk and not in segments")
                 continue
-            recording, start, end = _segment(root, utterance_id, segments[utterance_id])
+            recording, start, end, channel = _segment(root, utterance_id, segments[utterance_id])
         if recording not in found:
             problems.append(f"recording {recording} is not in wav.scp")
             continue
         path, problem = found[recording]
+        if channel != "-1":
+            path, problem = None, "one channel of a recording (segments, field 5), which is not cut"
         full_path = None if path is None else os.path.normpath(os.path.join(base, path))
         utterances.append(KaldiUtterance(utterance_id, speaker_id, full_path, problem, start, end))
     if problems:
@@ -75,17 +82,22 @@ def read_kaldi_folder(folder: str | os.PathLike[str]) -> list[KaldiUtterance]:
     return utterances
 
 
-def _segment(root: Path, utterance_id: str, fields: list[str]) -> tuple[str, float, float]:
+def _segment(
+    root: Path, utterance_id: str, fields: list[str]
+) -> tuple[str, float, float | None, str]:
+    """Gives the recording, start and end in seconds (None: its end), and the channel (-1: any)."""
     try:
-        recording, start, end = fields[0], float(fields[1]), float(fields[2])
+        start, end = float(fields[1]), float(fields[2])
     except ValueError:
-        start, end = 1.0, 0.0
-    if not 0 <= start < end or len(fields) > 4:
+        start, end = math.nan, math.nan
+    is_to_the_end = end == -1
+    is_span = 0 <= start < math.inf and (is_to_the_end or start < end < math.inf)
+    if not is_span or len(fields) > 4:
         raise UserError(
             f"{root / 'segments'}: wanted lines `utterance recording start end` in seconds, found "
             f"{' '.join([utterance_id, *fields])!r}."
         )
-    return recording, start, end
+    return fields[0], start, None if is_to_the_end else end, (*fields, "-1")[3]
 
 
 def _read_table(path: Path, num_fields: int) -> dict[str, str]:
@@ -118,17 +130,31 @@ def _read_table(path: Path, num_fields: int) -> dict[str, str]:
 def _recording(value: str) -> tuple[str | None, str | None]:
     """Gives the path of an entry of `wav.scp`, or why there is none."""
     if value.endswith("|"):
-        try:
-            words = shlex.split(value[:-1])
-        except ValueError:
-            words = []
-        names = [word for word in words[1:] if not word.startswith("-")]
-        if words[:1] in (["flac"], ["cat"]) and len(names) == 1 and "|" not in names[0]:
-            return names[0], None
-        return None, "a command in wav.scp, which is never run"
+        path = _decoded_file(value[:-1])
+        return path, None if path else "a command in wav.scp, which is never run"
     if _ARCHIVE.match(value):
         return None, "inside a Kaldi archive (.ark), which is not read"
     return value, None
+
+
+def _decoded_file(command: str) -> str | None:
+    """Gives the file whose content a command writes whole, None where it may do anything else."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;<>()$`*?")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        words = list(lexer)
+    except ValueError:  # a quotation without an end
+        return None
+    if not words or words[-1].startswith("-"):
+        return None
+    if words[0] == "cat" and len(words) == 2:
+        return words[1]
+    if words[0] == "flac" and all(_FLAC_OPTION.fullmatch(word) for word in words[1:-1]):
+        given = "".join(words[1:-1])
+        is_decoding = re.search("-[cs]*d|--decode", given) is not None
+        is_to_stdout = re.search("-[ds]*c|--stdout", given) is not None
+        return words[-1] if is_decoding and is_to_stdout and len(words) > 2 else None
+    return None
 
 
 def _base(root: Path, paths: list[str]) -> Path:
@@ -144,50 +170,86 @@ def _base(root: Path, paths: list[str]) -> Path:
 def write_kaldi_folder(utterances: Iterable[Utterance], folder: Path) -> int:
     """Writes `wav.scp`, `utt2spk`, `spk2utt` and `utt2dur`, sorted as Kaldi's tools want it.
 
-    Names begin with the speaker's, and have `-` or `_` for what Kaldi cannot have in a name.
-    Paths are absolute.
+    An utterance's name begins with its speaker's and `-`. What Kaldi cannot have in a name becomes
+    `-` or `_`; where utterances in order would not be speakers in order (speakers `84` and `84-5`),
+    what sorts before letters and digits becomes `_` in the names of speakers. Paths are absolute;
+    FLAC is written as the command `flac -c -d -s PATH |`, as Kaldi itself reads WAV only.
 
     Returns:
         How many utterances there are.
 
     Raises:
-        UserError: two utterances or speakers would have the same name.
+        UserError: two utterances or speakers would have the same name, or a path has a line break.
     """
-    entries: dict[str, Utterance] = {}
+    given = list(utterances)
+    entries = _named(given, _kaldi_name)
+    if not _has_speakers_in_order(entries):
+        entries = _named(given, lambda name: _EARLY.sub("_", _kaldi_name(name)))
+    of_speaker: dict[str, list[str]] = {}
+    for name, (speaker, _) in entries.items():
+        of_speaker.setdefault(speaker, []).append(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {
+        "wav.scp": [f"{name} {_wav_entry(u.path)}" for name, (_, u) in entries.items()],
+        "utt2spk": [f"{name} {speaker}" for name, (speaker, _) in entries.items()],
+        "utt2dur": [f"{name} {u.seconds:.4f}" for name, (_, u) in entries.items()],
+        "spk2utt": [f"{speaker} {' '.join(names)}" for speaker, names in of_speaker.items()],
+    }
+    for table, lines in tables.items():
+        write_lines(folder / table, lines)
+    return len(entries)
+
+
+def _named(
+    utterances: Iterable[Utterance], name_speaker: Callable[[str], str]
+) -> dict[str, tuple[str, Utterance]]:
+    """Gives utterance name -> (speaker name, utterance), sorted by the names' bytes.
+
+    Raises:
+        UserError: a name is not unique.
+    """
+    entries: dict[str, tuple[str, Utterance]] = {}
     speakers: dict[str, str] = {}
     for utterance in utterances:
-        speaker = _kaldi_name(utterance.speaker_id)
+        speaker = name_speaker(utterance.speaker_id)
         if speakers.setdefault(speaker, utterance.speaker_id) != utterance.speaker_id:
             raise UserError(
                 f"Speakers {speakers[speaker]!r} and {utterance.speaker_id!r} would both be "
                 f"{speaker!r} in a Kaldi data folder. Rename one of them."
             )
         name = _kaldi_name(utterance.utterance_id)
-        if not name.startswith(speaker):
+        if not name.startswith(f"{speaker}-"):
             name = f"{speaker}-{name}"
         if name in entries:
             raise UserError(
-                f"{entries[name].path} and {utterance.path} would both be {name!r} in a Kaldi data "
-                "folder. Rename one of them."
+                f"{entries[name][1].path} and {utterance.path} would both be {name!r} in a Kaldi "
+                "data folder. Rename one of them."
             )
-        entries[name] = utterance
-    ordered = sorted(entries.items(), key=lambda item: os.fsencode(item[0]))
-    of_speaker: dict[str, list[str]] = {}
-    for name, utterance in ordered:
-        of_speaker.setdefault(_kaldi_name(utterance.speaker_id), []).append(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = {
-        "wav.scp": [f"{name} {os.path.abspath(u.path)}" for name, u in ordered],
-        "utt2spk": [f"{name} {_kaldi_name(u.speaker_id)}" for name, u in ordered],
-        "utt2dur": [f"{name} {u.seconds:.4f}" for name, u in ordered],
-        "spk2utt": [
-            f"{speaker} {' '.join(of_speaker[speaker])}"
-            for speaker in sorted(of_speaker, key=os.fsencode)
-        ],
-    }
-    for name, lines in tables.items():
-        write_lines(folder / name, lines)
-    return len(ordered)
+        entries[name] = speaker, utterance
+    return dict(sorted(entries.items(), key=lambda item: _in_bytes(item[0])))
+
+
+def _has_speakers_in_order(entries: dict[str, tuple[str, Utterance]]) -> bool:
+    speakers = [_in_bytes(speaker) for speaker, _ in entries.values()]
+    return all(first <= second for first, second in pairwise(speakers))
+
+
+def _in_bytes(name: str) -> bytes:
+    return name.encode("utf-8", errors="surrogateescape")
+
+
+def _wav_entry(path: str) -> str:
+    """Gives what `wav.scp` says for a recording.
+
+    Raises:
+        UserError: its path has a line break.
+    """
+    path = os.path.abspath(path)
+    if "\n" in path or "\r" in path:
+        raise UserError(f"A Kaldi data folder cannot hold {path!r}, which has a line break.")
+    if os.path.splitext(path)[1].lower() == ".flac":
+        return f"flac -c -d -s {shlex.quote(path)} |"
+    return path
 
 
 def _kaldi_name(name: str) -> str:

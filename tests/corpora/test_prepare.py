@@ -190,6 +190,7 @@ def test_links_in_an_archive_are_not_unpacked(tmp_path: Path, speech: list[Path]
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "outside").iterdir())
     assert "no sum is published" in done.stderr
+    assert "train-x.tar.gz: 1 links and the like in it were not unpacked" in done.stderr
 
 
 def test_noises_are_split(tmp_path: Path, data_dir: Path) -> None:
@@ -222,6 +223,7 @@ class _Server(BaseHTTPRequestHandler):
     content = b""
     asked: ClassVar[list[tuple[str | None, str | None]]] = []
     break_off_at: int | None = None
+    version: str | None = '"one"'
 
     def do_GET(self) -> None:
         cls = type(self)
@@ -232,10 +234,15 @@ class _Server(BaseHTTPRequestHandler):
         if "missing" in self.path:
             self.send_error(404)
             return
-        start = int((self.headers["Range"] or "bytes=0-")[6:-1])
-        body = cls.content[start:]
-        self.send_response(206 if start else 200)
+        is_same = self.headers["If-Range"] in (None, cls.version)
+        start = int((self.headers["Range"] or "bytes=0-")[6:-1]) if is_same else 0
+        body, size = cls.content[start:], len(cls.content)
+        self.send_response(416 if start >= size else 206 if start else 200)
+        rest = f"bytes {start}-{size - 1}/{size}" if body else f"bytes */{size}"
+        self.send_header("Content-Range", rest)
         self.send_header("Content-Length", str(len(body)))
+        if cls.version is not None:
+            self.send_header("ETag", cls.version)
         self.end_headers()
         if cls.break_off_at is not None:
             body, cls.break_off_at = body[: cls.break_off_at], None

@@ -3,8 +3,9 @@
 A new corpus is one entry of `CORPORA`, and its archives' sums one line each in `archives.tsv`.
 """
 
+from speaker_encoder.corpora.prepare.options import Prepared, PrepareOptions
 from speaker_encoder.corpora.prepare.published import CORPORA, PublishedCorpus, known_archives
-from speaker_encoder.corpora.prepare.steps import Prepared, PrepareOptions, prepare
+from speaker_encoder.corpora.prepare.steps import prepare
 
 __all__ = [
     "CORPORA",

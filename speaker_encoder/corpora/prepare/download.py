@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 import http.client
 import os
 import re
@@ -11,26 +10,42 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from email.message import Message
 from pathlib import Path
 
+from speaker_encoder.corpora.prepare.written import FULL_DISK, whole_file
 from speaker_encoder.errors import UserError
 
 PASSWORD_VARIABLE = "SPEAKER_ENCODER_PASSWORD"
 _PIECE = 1 << 20
 _TIMEOUT_S = 60.0
-_NAME = re.compile(r"[\w.+-]+")
+_NAME = re.compile(r"[\w.+-]{1,200}", re.ASCII)
+_NO_ADDRESS = re.compile(r"[^\x21-\x7e]")
 
 
 def file_name(address: str) -> str:
     """Gives the name under which an address is saved: its `file` argument, or its last part.
 
     Raises:
-        UserError: there is no usable name in it.
+        UserError: there is no usable name in it, or a name and a password.
     """
-    parts = urllib.parse.urlsplit(address)
+    try:
+        parts = urllib.parse.urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        is_address = False
+    if not is_address or _NO_ADDRESS.search(address):
+        raise UserError(
+            f"--download: {shown(address)!r} is no address: wanted http(s)://HOST/archive.zip."
+        )
+    if "@" in parts.netloc:
+        raise UserError(
+            f"--download: {shown(address)!r} is given with a name. Give it as --user NAME, and the "
+            f"password in the variable {PASSWORD_VARIABLE}."
+        )
     given = urllib.parse.parse_qs(parts.query).get("file")
     name = os.path.basename(given[0] if given else urllib.parse.unquote(parts.path))
-    if parts.scheme not in ("http", "https") or not _NAME.fullmatch(name) or name.startswith("."):
+    if not _NAME.fullmatch(name) or name.startswith("."):
         raise UserError(
             f"{shown(address)} is no address of a file: wanted http(s)://.../archive.zip, or "
             "...?file=archive.zip."
@@ -40,9 +55,11 @@ def file_name(address: str) -> str:
 
 def shown(address: str) -> str:
     """Gives an address without user, password and arguments, which may be keys."""
-    parts = urllib.parse.urlsplit(address)
-    host = parts.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
+    scheme, mark, rest = address.rpartition("://")
+    place, *arguments = re.split("[?#;&]", rest, maxsplit=1)
+    if "@" in "".join(arguments) and "@" not in place:
+        place = "..."  # a password may hold any of these signs
+    return scheme + mark + place.rpartition("@")[2]
 
 
 def download(
@@ -52,7 +69,9 @@ def download(
 
     Args:
         address: http or https.
-        folder: where it is saved, under its own name; `.<name>.download` until it is whole.
+        folder: where it is saved, under its own name. Until it is whole it is
+            `.<name>.download`, and `.<name>.version` says which of the server's versions it is of:
+            of another, or an unknown one, it starts again.
         user: for servers that ask for a name; the password is in `SPEAKER_ENCODER_PASSWORD`.
         progress: is told (what, bytes done, bytes in all).
 
@@ -67,8 +86,7 @@ def download(
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{name}.download"
-    have = part.stat().st_size if part.is_file() else 0
+    part, version = folder / f".{name}.download", folder / f".{name}.version"
     request = urllib.request.Request(address)
     if user is not None:
         password = os.environ.get(PASSWORD_VARIABLE)
@@ -76,38 +94,99 @@ def download(
             raise UserError(f"--user {user} needs a password in the variable {PASSWORD_VARIABLE}.")
         token = base64.b64encode(f"{user}:{password}".encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {token}")
+    have = part.stat().st_size if part.is_file() and version.is_file() else 0
     if have:
         request.add_header("Range", f"bytes={have}-")
+        request.add_header("If-Range", version.read_text("latin-1"))
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            is_rest = answer.status == 206
-            done = have if is_rest else 0
-            length = answer.headers.get("Content-Length")
-            total = done + int(length) if length is not None else 0
-            with part.open("ab" if is_rest else "wb") as file:
-                while piece := answer.read(_PIECE):
-                    file.write(piece)
-                    done += len(piece)
-                    progress(f"downloading {name}", done, max(total, done))
+        _fetch(request, have, part, version, lambda done, total: progress(
+            f"downloading {name}", done, total))  # fmt: skip
+    except _OtherVersionError as error:
+        part.unlink(missing_ok=True)
+        if not have:
+            raise UserError(f"{shown(address)}: the server's answer makes no sense.") from error
+        return download(address, folder, user, progress)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not have:
-            raise UserError(_refusal(address, error.code)) from error
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        raise UserError(_refusal(address, error.code)) from error
+    except UserError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise
-        reason = getattr(error, "reason", error)
+        is_safe = isinstance(error, OSError)  # the text of others may be the address
+        reason = getattr(error, "reason", error) if is_safe else type(error).__name__
         raise UserError(
-            f"{shown(address)} cannot be reached: {reason}. The same command goes on from "
-            f"{part.stat().st_size if part.is_file() else 0} bytes."
+            f"{shown(address)} cannot be reached: {reason}. {_next_time(part, version)}"
         ) from error
-    else:
-        if total and done < total:
-            raise UserError(
-                f"{shown(address)}: the connection was closed after {done} of {total} bytes. The "
-                "same command goes on from there."
-            )
     os.replace(part, target)
+    version.unlink(missing_ok=True)
     return target
+
+
+class _OtherVersionError(Exception):
+    """What is there already is not the beginning of what the server has."""
+
+
+def _fetch(
+    request: urllib.request.Request,
+    have: int,
+    part: Path,
+    version: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Saves what is missing.
+
+    Raises:
+        _OtherVersionError: it has to start again.
+        UserError: the connection was closed too early.
+        HTTPError: the server refuses.
+    """
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        if have and error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
+            return
+        raise _OtherVersionError from error
+    with answer:
+        is_rest = answer.status == 206
+        start = f"bytes {have}-"
+        if is_rest and not (have and answer.headers.get("Content-Range", "").startswith(start)):
+            raise _OtherVersionError
+        done = have if is_rest else 0
+        length = answer.headers.get("Content-Length", "")
+        total = done + int(length) if length.isdecimal() else 0
+        if not is_rest:
+            version.unlink(missing_ok=True)
+        with part.open("ab" if is_rest else "wb") as file:
+            if not is_rest:
+                _save_version(answer.headers, version)
+            while piece := answer.read(_PIECE):
+                file.write(piece)
+                done += len(piece)
+                progress(done, max(total, done))
+    if done < total:
+        raise UserError(
+            f"{shown(request.full_url)}: the connection was closed after {done} of {total} bytes. "
+            f"{_next_time(part, version)}"
+        )
+
+
+def _save_version(headers: Message, version: Path) -> None:
+    """Keeps what the server calls this version of the file, if it is exact."""
+    tag = headers.get("ETag", "")
+    name = tag if tag.startswith('"') else headers.get("Last-Modified", "")
+    if name and name.isascii() and name.isprintable():
+        with whole_file(version) as written:
+            written.write_text(name, "latin-1")
+
+
+def _next_time(part: Path, version: Path) -> str:
+    have = part.stat().st_size if part.is_file() and version.is_file() else 0
+    if have:
+        return f"The same command goes on from {have} bytes."
+    return "The same command starts again."
 
 
 def _refusal(address: str, code: int) -> str:

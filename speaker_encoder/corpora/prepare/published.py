@@ -33,7 +33,7 @@ class PublishedCorpus:
 CORPORA: dict[str, PublishedCorpus] = {
     "voxceleb": PublishedCorpus(
         "voxceleb",
-        ("vox1_*", "vox2_*"),
+        ("vox?_*_part??", "vox?_*.zip"),
         folders=(("vox1_", "voxceleb1"), ("vox2_", "voxceleb2")),
         leave_out=("dev",),
         convert_to="flac",
