@@ -19,8 +19,9 @@ from speaker_encoder.errors import EXIT_DONE
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `convert`."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a name, Hub id, model folder, run or checkpoint"
-    )
+        "model", metavar="MODEL",
+        help="a name (docs/encoders.md has all), Hub id, model folder, run or checkpoint",
+    )  # fmt: skip
     parser.add_argument("output_dir", metavar="DIR", help="a new folder to write")
     parser.add_argument(
         "--to", required=True, metavar="FORM", help="onnx, speechbrain or transformers"

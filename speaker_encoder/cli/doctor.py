@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="an unknown layout is speaker/session/file")  # fmt: skip
     parser.add_argument(
         "--model",
-        help="compare voices with it: a name such as ecapa or dvector, a Hub id, a model folder, "
-        "a run directory, a checkpoint",
+        help="compare voices with it: a name such as ecapa (docs/encoders.md has all), a Hub id, a "
+        "model folder, a run directory, a checkpoint",
     )
     parser.add_argument(
         "--model_device", default="best", help="cpu, cuda, cuda:<number>, best (default)"

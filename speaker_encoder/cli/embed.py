@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `embed`."""
     parser.add_argument(
         "--model_name", required=True,
-        help="ecapa, a wavlm-..., dvector, or a name of your own; also the files' extension",
+        help="ecapa, wavlm-base-plus-sv, ... (docs/encoders.md has all), or a name of your own; "
+        "also the files' extension",
     )  # fmt: skip
     parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the corpus")
     parser.add_argument(

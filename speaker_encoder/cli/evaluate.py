@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH_OR_ID",
-        help="a name, Hub id, model folder, run or checkpoint; may be repeated",
+        help="a name such as ecapa (docs/encoders.md has all), Hub id, model folder, run or "
+        "checkpoint; may be repeated",
     )
     what.add_argument(
         "--embeddings",

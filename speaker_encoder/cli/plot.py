@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=KINDS, help="what to draw")
     parser.add_argument(
         "--model", metavar="PATH_OR_ID",
-        help="ecapa, a wavlm-..., dvector, a Hub id, a model folder, a run, a checkpoint",
+        help="a name such as ecapa (docs/encoders.md has all), a Hub id, a model folder, a run, a "
+        "checkpoint",
     )  # fmt: skip
     parser.add_argument(
         "--data_root", metavar="DIR",

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recordings", nargs=2, metavar="AUDIO", help="two audio files")
     parser.add_argument(
         "--model", default="ecapa", metavar="PATH_OR_ID",
-        help="a name, Hub id, model folder, run or checkpoint (default: ecapa)",
+        help="a name (docs/encoders.md has all), Hub id, model folder, run or checkpoint "
+        "(default: ecapa)",
     )  # fmt: skip
     parser.add_argument(
         "--threshold", type=float, metavar="SCORE", help="one speaker at or above this score"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speaker_encoder.hub.card_texts import LIMITS, OWN_USE, UPSTREAM_USE
+from speaker_encoder.hub.citations import ENCODER_CITATIONS, LOSS_CITATIONS
 from speaker_encoder.hub.origins import (
-    CITATIONS,
     License,
     hub_repository,
     license_of_base,
@@ -175,7 +175,11 @@ def _trials_text(results: dict[str, Any]) -> str:
 
 
 def _loss_names(facts: CardFacts) -> list[str]:
-    loss = (facts.config or {}).get("loss") or []
+    return _names_in((facts.config or {}).get("loss"))
+
+
+def _names_in(loss: Any) -> list[str]:
+    loss = loss or []
     parts = loss if isinstance(loss, list) else [loss]
     return [part["name"] if isinstance(part, dict) else part for part in parts]
 
@@ -283,6 +287,8 @@ def _picture(name: str, facts: CardFacts) -> str:
 
 
 def _citations(facts: CardFacts) -> str:
-    names = [facts.encoder_kind, *_loss_names(facts)]
-    texts = dict.fromkeys(CITATIONS[name] for name in names if name in CITATIONS)
-    return "\n".join(texts)
+    texts = [ENCODER_CITATIONS.get(facts.encoder_kind)]
+    stages = (facts.config or {}).get("stages") or []
+    names = [*_loss_names(facts), *(name for one in stages for name in _names_in(one.get("loss")))]
+    texts += [LOSS_CITATIONS.get(name) for name in names]
+    return "\n".join(dict.fromkeys(text for text in texts if text))

@@ -1,4 +1,4 @@
-"""What is known of the encoders that others start from: repository, licence, citation."""
+"""What is known of the encoders that others start from: repository and licence."""
 
 from __future__ import annotations
 
@@ -8,44 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoderConfig
 
-_WAVLM_CITATION = """\
-@article{chen2022wavlm,
-  title = {{WavLM}: Large-Scale Self-Supervised Pre-Training for Full Stack Speech Processing},
-  author = {Chen, Sanyuan and Wang, Chengyi and Chen, Zhengyang and others},
-  journal = {IEEE Journal of Selected Topics in Signal Processing},
-  year = {2022}
-}"""
-_ECAPA_CITATION = """\
-@inproceedings{desplanques2020ecapa,
-  title = {{ECAPA-TDNN}: Emphasized Channel Attention, Propagation and Aggregation in {TDNN} Based
-           Speaker Verification},
-  author = {Desplanques, Brecht and Thienpondt, Jenthe and Demuynck, Kris},
-  booktitle = {Interspeech},
-  year = {2020}
-}
-@misc{speechbrain,
-  title = {{SpeechBrain}: A General-Purpose Speech Toolkit},
-  author = {Ravanelli, Mirco and others},
-  year = {2021},
-  eprint = {2106.04624},
-  archivePrefix = {arXiv}
-}"""
-_GE2E_CITATION = """\
-@inproceedings{wan2018ge2e,
-  title = {Generalized End-to-End Loss for Speaker Verification},
-  author = {Wan, Li and Wang, Quan and Papir, Alan and Lopez Moreno, Ignacio},
-  booktitle = {ICASSP},
-  year = {2018}
-}"""
-
-CITATIONS = {
-    "ecapa": _ECAPA_CITATION,
-    "wavlm": _WAVLM_CITATION,
-    "dvector": _GE2E_CITATION,
-    "ge2e": _GE2E_CITATION,
-}
-"""Family of encoders, or loss, -> BibTeX."""
-
 
 @dataclass(frozen=True)
 class License:
@@ -54,7 +16,7 @@ class License:
     Attributes:
         identifier: of the Hub's list; "other" for one that is not on it.
         name: of the other one.
-        link: where its text is.
+        link: where its text is; of one on the list, where it was found.
     """
 
     identifier: str
@@ -78,7 +40,10 @@ _APACHE = License("apache-2.0")
 _SPEECHBRAIN = {
     f"speechbrain/spkrec-{network}-voxceleb" for network in ("ecapa", "xvect", "resnet")
 }
-_WAVLM = License("other", "unispeech", "https://github.com/microsoft/UniSpeech/blob/main/LICENSE")
+_UNISPEECH = License(
+    "cc-by-sa-3.0", link="https://github.com/microsoft/UniSpeech/blob/main/LICENSE"
+)
+"""Of the repository that WavLM and UniSpeech-SAT come from."""
 
 
 def hub_repository(base_model_name: str | None) -> str | None:
@@ -99,8 +64,10 @@ def license_of_base(base_model_name: str | None, carried: License | None) -> Lic
         carried: the licence that came with the weights.
     """
     repository = hub_repository(base_model_name)
-    if repository is not None and repository.startswith("microsoft/wavlm"):
-        return _WAVLM
+    if repository is not None and repository.startswith(
+        ("microsoft/wavlm", "microsoft/unispeech-sat")
+    ):
+        return _UNISPEECH
     if base_model_name == "dvector" or repository in _SPEECHBRAIN:
         return _APACHE
     return carried

@@ -25,8 +25,8 @@ class AAMSoftmaxLoss(MarginSoftmax):
 
     `cos(theta[i,j]) = max_k cos(e_i, W[j,k])` over the sub-centres. The own speaker's logit is
     `s cos(theta[i,y_i] + m)` as long as `theta <= pi - m`, and `s (cos(theta[i,y_i]) - m sin(m))`
-    beyond, so that it keeps falling with the angle (as the authors' and the fourth seed's code).
-    The `inter_top_k` nearest other speakers, all where there are fewer, have
+    beyond, so that it keeps falling with the angle (as in the authors' code and in
+    voxceleb_trainer). The `inter_top_k` nearest other speakers, all where there are fewer, have
     `s cos(theta[i,j] - m')`.
 
     While the margin rises, the penalty m' rises with it, in proportion.

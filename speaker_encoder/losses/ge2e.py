@@ -46,7 +46,7 @@ class GE2ELoss(nn.Module):
         init_b: initial offset.
         activation: None, "relu", "tanh" or "sigmoid", applied to the similarity matrix.
         own_centroid: "exclusive" (eq. 8), or "inclusive": the utterance is in its own speaker's
-            centroid too, as in the second seed system, for comparison only: the loss then sees
+            centroid too, as in Speaker_Embedding_Torch, for comparison only: the loss then sees
             the utterance's likeness to itself.
 
     Raises:

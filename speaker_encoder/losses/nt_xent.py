@@ -27,7 +27,7 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature: t, positive.
-        pairs: which views, numbered from 0, should be alike: the first seed system has the halves
+        pairs: which views, numbered from 0, should be alike: ESPnet-SPK has the halves
             of a crop and their shifted copies as 4 views and [[0, 1], [0, 2], [1, 3]].
 
     Raises:

@@ -1,8 +1,7 @@
 """Softmax and angular prototypical loss together.
 
-Source: the fourth seed system, clovaai/voxceleb_trainer, `loss/softmaxproto.py`; H. S. Heo, B.-J.
-Lee, J. Huh, J. S. Chung, "Clova Baseline System for the VoxCeleb Speaker Recognition Challenge
-2020", arXiv:2009.14153.
+Source: clovaai/voxceleb_trainer, `loss/softmaxproto.py`; H. S. Heo, B.-J. Lee, J. Huh, J. S. Chung,
+"Clova Baseline System for the VoxCeleb Speaker Recognition Challenge 2020", arXiv:2009.14153.
 """
 
 from speaker_encoder.losses.angular_prototypical import AngularPrototypicalLoss

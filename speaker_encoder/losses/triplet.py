@@ -2,8 +2,8 @@
 
 Source: F. Schroff, D. Kalenichenko, J. Philbin, "FaceNet: A Unified Embedding for Face Recognition
 and Clustering", CVPR 2015, arXiv:1503.03832, eq. 3 and 4; A. Hermans, L. Beyer, B. Leibe, "In
-Defense of the Triplet Loss for Person Re-Identification", arXiv:1703.07737, eq. 5; the fourth seed
-system, clovaai/voxceleb_trainer, `loss/triplet.py`.
+Defense of the Triplet Loss for Person Re-Identification", arXiv:1703.07737, eq. 5;
+clovaai/voxceleb_trainer, `loss/triplet.py`.
 
 Written here, not taken from pytorch-metric-learning: its TripletMarginLoss leaves triplets whose
 loss is zero out of the mean by default, and it has no choice by rank.
@@ -32,7 +32,7 @@ class TripletLoss(nn.Module):
     - `hard_rank`: p as before; with probability `hard_prob` n is drawn from the `hard_rank` + 1
       nearest utterances of other speakers, otherwise from all of them.
 
-    The fourth seed system does the latter two with two utterances of each speaker, the first as
+    voxceleb_trainer does the latter two with two utterances of each speaker, the first as
     anchor and the second ones as positives and negatives; its semi-hard fallback may draw the
     positive itself. What is drawn follows from (`seed`, the step that `set_step` told), so that
     all processes and a resumed run draw the same; evaluation draws as step 0.

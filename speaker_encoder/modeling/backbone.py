@@ -13,6 +13,14 @@ from torch import nn
 
 from speaker_encoder.errors import UserError
 
+_MAY_BE_ZERO = frozenset(
+    {
+        *("mask_time_min_masks", "mask_feature_min_masks"),
+        *("left_max_position_embeddings", "right_max_position_embeddings"),
+    }
+)
+"""Whole numbers of an architecture that mean something at zero; all others are sizes and counts."""
+
 
 @dataclass(frozen=True)
 class PretrainedParts:
@@ -178,7 +186,8 @@ def complete_options(what: str, given: dict[str, Any], defaults: dict[str, Any])
         A new dict with the keys of ``defaults``, in their order.
 
     Raises:
-        UserError: a key that is not in ``defaults``, or a value of another type.
+        UserError: a key that is not in ``defaults``, a value of another type, or a whole number
+            below 1.
     """
     for key, value in given.items():
         if key not in defaults:
@@ -191,4 +200,19 @@ def complete_options(what: str, given: dict[str, Any], defaults: dict[str, Any])
         is_number = wanted is float and type(value) is int
         if type(value) is not wanted and not is_number:
             raise UserError(f"Key {key!r} in {what} must be {wanted.__name__}, found {value!r}.")
+        _refuse_small(f"Key {key!r} in {what}", value, defaults[key], int(key not in _MAY_BE_ZERO))
     return copy.deepcopy({**defaults, **given})
+
+
+def _refuse_small(what: str, value: Any, default: Any, least: int) -> None:
+    """Checks a whole number, or a list of them.
+
+    Raises:
+        UserError: one is below ``least``, or is none.
+    """
+    is_list = isinstance(default, list)
+    if type(default[0] if is_list else default) is not int:
+        return
+    if any(type(number) is not int or number < least for number in (value if is_list else [value])):
+        each = "whole numbers of " if is_list else ""
+        raise UserError(f"{what} must be {each}at least {least}, found {value!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from speaker_encoder.errors import UserError
 
@@ -89,3 +90,17 @@ def normalize_utterances(input_values: torch.Tensor, lengths: torch.Tensor | Non
     centred = (input_values - mean).masked_fill(~is_sample, 0.0)
     variance = centred.square().sum(dim=1, keepdim=True) / count
     return centred / torch.sqrt(variance + 1e-7)
+
+
+def set_batch_norm_mode(network: nn.Module, mode: bool) -> None:
+    """Sets training mode of batch norm alone; where its weights are frozen it stays in eval mode.
+
+    Args:
+        network: What holds the batch norms.
+        mode: False: eval mode.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            weights = list(module.parameters(recurse=False))
+            is_frozen = bool(weights) and not any(one.requires_grad for one in weights)
+            module.train(mode and not is_frozen)

@@ -105,11 +105,15 @@ class DVectorBackbone(Backbone):
         total = partials.new_zeros(batch_size, self.embedding_dim).index_add(0, row, partials)
         return normalize(total, dim=-1)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
     def _embed_windows(self, windows: torch.Tensor) -> torch.Tensor:
         """(N, 160, num_mels) -> (N, D), rows L2-normalised where Resemblyzer does so."""
         if self.network is not None:
-            return self.network(to_symmetric_decibel(windows)).float()
-        _, (hidden, _) = self.lstm(windows)
+            return self.network(to_symmetric_decibel(windows).to(self._dtype)).float()
+        _, (hidden, _) = self.lstm(windows.to(self._dtype))
         return normalize(torch.relu(self.linear(hidden[-1])).float(), dim=-1)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The networks of the second original system's d-vectors: a residual LSTM, and a Transformer."""
+"""The networks of Speaker_Embedding_Torch's d-vectors: a residual LSTM, and a Transformer."""
 
 from __future__ import annotations
 

@@ -139,10 +139,15 @@ def build_network(encoder_config: dict[str, Any]) -> nn.Module:
     """Builds SpeechBrain's module; its convolutions then mirror each utterance's own end."""
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
-    from speaker_encoder.modeling.ecapa_parts import SharedContextPooling, make_redirects_inert
+    from speaker_encoder.modeling.ecapa_parts import (
+        SharedContextPooling,
+        make_redirects_inert,
+        squeeze_in_own_dtype,
+    )
 
     make_redirects_inert()
     network = ECAPA_TDNN(**{name: encoder_config[name] for name in NETWORK_DEFAULTS})
     mirror_own_ends(network)
+    squeeze_in_own_dtype(network)
     network.asp = SharedContextPooling(network.asp)
     return network

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import torch
-from speechbrain.lobes.models.ECAPA_TDNN import AttentiveStatisticsPooling
+from speechbrain.lobes.models.ECAPA_TDNN import AttentiveStatisticsPooling, SEBlock
 from speechbrain.utils.importutils import DeprecatedModuleRedirect
 from torch import nn
 from torch.nn import functional
@@ -27,6 +27,18 @@ def make_redirects_inert() -> None:
 
 
 make_redirects_inert()
+
+
+def squeeze_in_own_dtype(network: nn.Module) -> None:
+    """Lets weights of half precision meet SpeechBrain's means, which its masks make float32."""
+    for module in network.modules():
+        if isinstance(module, SEBlock):
+            module.conv1.register_forward_pre_hook(_to_own_dtype)
+
+
+def _to_own_dtype(convolution: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    dtype = convolution.conv.weight.dtype
+    return inputs if inputs[0].dtype == dtype else (inputs[0].to(dtype),)
 
 
 def frame_mask(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -85,7 +97,8 @@ class SharedContextPooling(nn.Module):
             if mask is not None:
                 scores = scores.masked_fill(mask == 0, float("-inf"))
             pooled.append(self._statistics(frames, functional.softmax(scores, dim=2)))
-        return torch.cat([torch.cat(part, dim=1) for part in zip(*pooled, strict=True)], dim=1)
+        statistics = [torch.cat(part, dim=1) for part in zip(*pooled, strict=True)]
+        return torch.cat(statistics, dim=1).to(convolution.weight.dtype)
 
     def _project_with_context(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         if mask is None:
@@ -97,7 +110,7 @@ class SharedContextPooling(nn.Module):
         context = torch.cat([torch.cat(part, dim=1) for part in zip(*blocks, strict=True)], dim=1)
         convolution = self.tdnn.conv.conv
         of_frames, of_context = convolution.weight.split((x.shape[1], context.shape[1]), dim=1)
-        shared = functional.conv1d(context, of_context, convolution.bias)
+        shared = functional.conv1d(context.to(of_context.dtype), of_context, convolution.bias)
         return functional.conv1d(x, of_frames) + shared
 
     def _statistics(

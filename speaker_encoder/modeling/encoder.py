@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from speaker_encoder.modeling.batching import (
     lengths_from_mask,
     normalize_utterances,
     refuse_short_utterances,
+    set_batch_norm_mode,
 )
 from speaker_encoder.modeling.configuration import SpeakerEncoderConfig
-from speaker_encoder.modeling.encoding import Waveform, cosine_similarity, encode_inputs
+from speaker_encoder.modeling.encoding import EncodesAudio
 from speaker_encoder.modeling.feature_extraction import SpeakerEncoderFeatureExtractor
 from speaker_encoder.modeling.loading import (
     HUB_OPTIONS,
@@ -38,7 +38,7 @@ LOSS_PREFIX = "loss_fn."
 _ENCODER_ALONE: dict[str, torch.Tensor] = {}
 
 
-class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
+class SpeakerEncoder(SharedOnHub, EncodesAudio, PreTrainedModel):  # type: ignore[misc]
     """Gives one embedding of each utterance.
 
     Make one with ``from_pretrained`` or ``from_name``.
@@ -239,7 +239,7 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
     def train(self, mode: bool = True) -> SpeakerEncoder:
         """Sets training mode; batch norm stays in eval mode where it or its weights are frozen."""
         super().train(mode)
-        self._set_batch_norm_mode(mode)
+        set_batch_norm_mode(self.backbone, mode and not self._is_batch_norm_frozen)
         return self
 
     def freeze_batch_norm(self, frozen: bool = True) -> None:
@@ -249,14 +249,7 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
             frozen: False undoes it.
         """
         self._is_batch_norm_frozen = frozen
-        self._set_batch_norm_mode(self.training)
-
-    def _set_batch_norm_mode(self, mode: bool) -> None:
-        for module in self.backbone.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                weights = list(module.parameters(recurse=False))
-                is_frozen = bool(weights) and not any(one.requires_grad for one in weights)
-                module.train(mode and not self._is_batch_norm_frozen and not is_frozen)
+        set_batch_norm_mode(self.backbone, self.training and not frozen)
 
     def freeze(self, train_only_head: bool = False, freeze_feature_encoder: bool = False) -> None:
         """Chooses what is trained; with neither, everything.
@@ -304,55 +297,3 @@ class SpeakerEncoder(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
         self.backbone.to(self.device)
         self.config.untrained_head = True
         self._describe_backbone()
-
-    def refuse_untrained_head(self, allow_untrained_head: bool = False) -> None:
-        """Checks that embeddings of this encoder mean something; call it before writing any.
-
-        Raises:
-            UserError: the head has random weights and ``allow_untrained_head`` is false.
-        """
-        if self.config.untrained_head and not allow_untrained_head:
-            name = self.config.base_model_name or f"this {self.config.encoder_kind} encoder"
-            raise UserError(
-                f"The part of {name} that makes the embedding has random weights: its embeddings "
-                "say nothing about speakers yet. Fine-tune it first, take an encoder with a "
-                "trained head such as 'wavlm-base-plus-sv' or 'ecapa', or set "
-                "allow_untrained_head to get them all the same."
-            )
-
-    def encode(
-        self,
-        inputs: str | Path | Waveform | Sequence[str | Path | Waveform],
-        batch_size: int = 16,
-        show_progress: bool | None = None,
-        allow_untrained_head: bool = False,
-    ) -> torch.Tensor:
-        """Gives the embeddings of audio files or waveforms.
-
-        Args:
-            inputs: One or a list of paths and 1-D float waveforms in [-1, 1] at ``sampling_rate``.
-            batch_size: Utterances of a batch; it does not change the embeddings.
-            show_progress: Show a progress bar; None: when there is a terminal.
-            allow_untrained_head: Also embed with a head of random weights.
-
-        Returns:
-            (N, D) float32 CPU tensor in the order of ``inputs``, rows L2-normalised.
-
-        Raises:
-            UserError: a file cannot be read, a waveform is too short, not 1-D or not finite, or
-                the head is untrained.
-        """
-        self.refuse_untrained_head(allow_untrained_head)
-        return encode_inputs(self, inputs, batch_size=batch_size, show_progress=show_progress)
-
-    def similarity(self, a: Waveform, b: Waveform) -> torch.Tensor:
-        """Gives the cosine of each pair of embeddings.
-
-        Args:
-            a: (N, D) embeddings, or one (D,); numpy or torch.
-            b: (M, D) embeddings, or one (D,).
-
-        Returns:
-            (N, M) float32 cosines in [-1, 1].
-        """
-        return cosine_similarity(a, b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,64 @@ EncoderInput: TypeAlias = "str | Path | Waveform"
 
 MAX_BATCH_SECONDS = 160.0
 """A batch holds no more padded audio than this, unless a single utterance is longer."""
+
+
+class EncodesAudio:
+    """What a speaker encoder has to embed audio with."""
+
+    def refuse_untrained_head(self, allow_untrained_head: bool = False) -> None:
+        """Checks that embeddings of this encoder mean something; call it before writing any.
+
+        Raises:
+            UserError: the head has random weights and ``allow_untrained_head`` is false.
+        """
+        config = cast("SpeakerEncoder", self).config
+        if config.untrained_head and not allow_untrained_head:
+            name = config.base_model_name or f"this {config.encoder_kind} encoder"
+            raise UserError(
+                f"The part of {name} that makes the embedding has random weights: its embeddings "
+                "say nothing about speakers yet. Fine-tune it first, take an encoder with a "
+                "trained head such as 'wavlm-base-plus-sv' or 'ecapa', or set "
+                "allow_untrained_head to get them all the same."
+            )
+
+    def encode(
+        self,
+        inputs: EncoderInput | Sequence[EncoderInput],
+        batch_size: int = 16,
+        show_progress: bool | None = None,
+        allow_untrained_head: bool = False,
+    ) -> torch.Tensor:
+        """Gives the embeddings of audio files or waveforms.
+
+        Args:
+            inputs: One or a list of paths and 1-D float waveforms in [-1, 1] at ``sampling_rate``.
+            batch_size: Utterances of a batch; it does not change the embeddings.
+            show_progress: Show a progress bar; None: when there is a terminal.
+            allow_untrained_head: Also embed with a head of random weights.
+
+        Returns:
+            (N, D) float32 CPU tensor in the order of ``inputs``, rows L2-normalised.
+
+        Raises:
+            UserError: a file cannot be read, a waveform is too short, not 1-D or not finite, or
+                the head is untrained.
+        """
+        self.refuse_untrained_head(allow_untrained_head)
+        model = cast("SpeakerEncoder", self)
+        return encode_inputs(model, inputs, batch_size=batch_size, show_progress=show_progress)
+
+    def similarity(self, a: Waveform, b: Waveform) -> torch.Tensor:
+        """Gives the cosine of each pair of embeddings.
+
+        Args:
+            a: (N, D) embeddings, or one (D,); numpy or torch.
+            b: (M, D) embeddings, or one (D,).
+
+        Returns:
+            (N, M) float32 cosines in [-1, 1].
+        """
+        return cosine_similarity(a, b)
 
 
 def plan_batches(

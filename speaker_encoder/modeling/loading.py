@@ -16,6 +16,7 @@ from speaker_encoder.modeling.backbone import PretrainedParts
 from speaker_encoder.modeling.card_license import read_card_license
 from speaker_encoder.modeling.configuration import SpeakerEncoderConfig
 from speaker_encoder.modeling.registry import NAMES, backbone_class, unknown_name
+from speaker_encoder.modeling.safe_config import adapter_refused
 from speaker_encoder.modeling.sources import Source
 
 if TYPE_CHECKING:
@@ -75,12 +76,16 @@ def load_own(load: Callable[..., Any], source: Source, *args: Any, **kwargs: Any
         The encoder in eval mode; with ``output_loading_info`` also what transformers says of it.
 
     Raises:
-        UserError: the config or the weights are damaged, or weights are missing.
+        UserError: the config or the weights are damaged, weights are missing, or transformers
+            would put an adapter into the encoder.
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     kwargs = {name: value for name, value in kwargs.items() if name not in HUB_OPTIONS}
+    adapter = (kwargs.get("adapter_kwargs") or {}).get("_adapter_model_path")
+    if adapter is not None:  # of AutoModel, which follows an adapter to the model that it names
+        raise adapter_refused(Path(adapter))
     gives_info = kwargs.pop("output_loading_info", False)
     kwargs.update(output_loading_info=True, local_files_only=True, use_safetensors=True)
     try:

@@ -210,7 +210,8 @@ class RawNet3(nn.Module):
         """Gives (B, 3 C, T'): each frame beside the utterance's means and unbiased deviations."""
         mean, variance = moments_over_time(x, num_frames)
         count: Any = x.shape[2] if num_frames is None else num_frames[:, None, None]
-        deviation = (variance * (count / (count - 1))).clamp(MIN_VARIANCE, MAX_VARIANCE).sqrt()
+        variance = (variance * (count / (count - 1))).to(x.dtype)
+        deviation = variance.clamp(MIN_VARIANCE, MAX_VARIANCE).sqrt()
         return torch.cat([x, mean.expand_as(x), deviation.expand_as(x)], dim=1)
 
 
@@ -233,6 +234,7 @@ class RawNet3Backbone(TrainerBackbone):
         "channels": 1024,
         "model_scale": 8,
     }
+    traceless: ClassVar[dict[str, str]] = {"sinc_stride": "if it was trained with another"}
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:
         super().__init__(encoder_config)

@@ -97,12 +97,16 @@ def refuse_adapters(folder: Path) -> None:
     Raises:
         UserError: it is one.
     """
-    path = folder / "adapter_config.json"
-    if path.exists():
-        raise UserError(
-            f"{path} is refused: it makes a loader fetch another model and put an adapter into it. "
-            "A speaker encoder needs none. Nothing of the folder was loaded."
-        )
+    if (folder / "adapter_config.json").exists():
+        raise adapter_refused(folder)
+
+
+def adapter_refused(folder: Path) -> UserError:
+    """Gives the error for a folder, or a repository, that is an adapter."""
+    return UserError(
+        f"{folder / 'adapter_config.json'} is refused: it makes a loader fetch another model and "
+        "put an adapter into it. A speaker encoder needs none. Nothing of the folder was loaded."
+    )
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.backbone import complete_options
 from speaker_encoder.modeling.ecapa import NETWORK_DEFAULTS, build_network, check_architecture
 from speaker_encoder.modeling.registry import unknown_name
@@ -202,9 +201,6 @@ def complete_head(head: object) -> dict[str, Any]:
     head_class = HEADS[name]
     defaults = {} if head_class is None else head_class.defaults
     completed = complete_options(f"the {name} head", given, defaults)
-    for key, value in completed.items():
-        if type(value) is int and value < 1:
-            raise UserError(f"The {name} head: {key} must be at least 1, found {value}.")
     return {"name": name, **completed}
 
 

@@ -10,6 +10,8 @@ Source: ``SpeakerNet.ModelTrainer.saveParameters`` and ``loadParameters``.
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +21,8 @@ from torch import nn
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.backbone import Backbone, PretrainedParts, complete_encoder_config
 from speaker_encoder.modeling.weights import read_pickled_weights
+
+logger = logging.getLogger(__name__)
 
 Weights = dict[str, torch.Tensor]
 
@@ -81,11 +85,13 @@ def kind_of(weights: Weights) -> str | None:
 class TrainerBackbone(Backbone):
     """An encoder of voxceleb_trainer.
 
-    A subclass gives its arguments in ``defaults``, and says what a checkpoint's shapes tell.
-    Its modules are ``network``, with upstream's names inside, and what stands before it.
+    A subclass gives its arguments in ``defaults``, says what a checkpoint's shapes tell, and in
+    ``traceless`` which arguments leave no trace in it and when to say them. Its modules are
+    ``network``, with upstream's names inside, and what stands before it.
     """
 
     defaults: ClassVar[dict[str, Any]]
+    traceless: ClassVar[dict[str, str]] = {"log_input": "false if it was trained without"}
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:
         super().__init__()
@@ -126,6 +132,8 @@ class TrainerBackbone(Backbone):
         assert path is not None
         weights = read_checkpoint(path)
         architecture = _complete(cls, path, weights, encoder_config)
+        if path.name not in _WHOLE_FILES:  # of a published one the defaults are known to be right
+            _warn_of_traceless(cls, path, architecture, encoder_config)
         with torch.random.fork_rng(devices=[]):
             own = cls(architecture).state_dict()
         read = cls.own_names(weights)
@@ -169,6 +177,17 @@ def _complete(
         )
     known = {name: value for name, value in seen.items() if value is not None}
     return complete_encoder_config(cls.encoder_kind, {**known, **told}, cls.defaults)
+
+
+def _warn_of_traceless(
+    cls: type[TrainerBackbone], path: Path, architecture: dict[str, Any], told: dict[str, Any]
+) -> None:
+    """Says what was taken for granted; wrong embeddings would come without an error."""
+    for name in cls.traceless.keys() - told.keys():
+        logger.warning(
+            "%s: %s taken as %s: say encoder_config.%s %s. Weights do not tell it.",
+            path, name, json.dumps(architecture[name]), name, cls.traceless[name],
+        )  # fmt: skip
 
 
 def initialize(network: nn.Module) -> None:

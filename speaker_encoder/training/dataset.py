@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,7 +23,8 @@ Views: TypeAlias = Literal["speaker", "utterance", "halves"]
 
 _WINDOW_STREAM = 2
 _CROP_STREAM = 3
-_OWN_TRIES, _OTHER_TRIES = 4, 16
+_MOST_RECORDINGS = 16  # that a view goes to
+_FRAMES_PER_SECOND, _FRAMES_AT_ONCE = 100, 6000
 _SILENCE = 1e-5  # below one step of 16-bit audio: nothing was recorded
 
 
@@ -104,13 +105,14 @@ class CropDataset(Dataset[Crop]):
         """Reads the crop; an unusable file is replaced by another of its speaker, and named."""
         label = self._labels[key.utterance]
         problems: list[tuple[str, str]] = []
-        for index, fraction in self._attempts(key):
-            try:
-                waveform = self._read(index, key.position, fraction)
-            except AudioError as error:
-                problems.append((self._utterances[index].path, error.reason))
-                continue
-            return Crop(waveform, label, index, key.position, tuple(problems))
+        for index in self._recordings(key):
+            for fraction, is_of_sound in self._places(key.position):
+                try:
+                    waveform = self._read(index, key.position, fraction, is_of_sound)
+                except AudioError as error:
+                    problems.append((self._utterances[index].path, error.reason))
+                    continue
+                return Crop(waveform, label, index, key.position, tuple(problems))
         listed = "\n".join(f"  {path}: {reason}" for path, reason in dict.fromkeys(problems))
         failure = (
             f"Speaker {self._utterances[key.utterance].speaker_id!r} has no usable recording:\n"
@@ -119,31 +121,53 @@ class CropDataset(Dataset[Crop]):
         nothing = np.zeros(self.num_samples(key.position), dtype=np.float32)
         return Crop(nothing, label, key.utterance, key.position, tuple(problems), failure)
 
-    def _attempts(self, key: ExampleKey) -> Iterator[tuple[int, float]]:
-        """Gives utterances, and places in them, until one can be used.
+    def _recordings(self, key: ExampleKey) -> Iterable[int]:
+        """Gives utterances until one can be used: those of the speaker, in a circle.
 
-        A view has no other recording to go to: other places in its own are tried, and then the
-        utterances that follow in the corpus, for all views of the utterance the same ones.
+        A view has no speaker: it goes to the utterances that follow in the corpus.
         """
-        counter = key.position if self._views != "halves" else key.position // self._num_views
-        generator = np.random.default_rng([self._seed, _CROP_STREAM, counter])
         if self._views == "speaker":
-            fraction = generator.random()
             members = self._members[self._labels[key.utterance]]
             first = members.index(key.utterance)
-            yield from ((index, fraction) for index in (*members[first:], *members[:first]))
-            return
-        for _ in range(_OWN_TRIES):
-            yield key.utterance, generator.random()
-        for turn in range(1, min(_OTHER_TRIES, len(self._utterances))):
-            yield (key.utterance + turn) % len(self._utterances), generator.random()
+            return (*members[first:], *members[:first])
+        count = len(self._utterances)
+        return ((key.utterance + turn) % count for turn in range(min(_MOST_RECORDINGS, count)))
 
-    def _read(self, index: int, position: int, fraction: float) -> np.ndarray:
+    def _places(self, position: int) -> Iterator[tuple[float, bool]]:
+        """Gives places in a recording, as fractions of all that it has, or of where it sounds.
+
+        The views of an utterance must take theirs from one recording, and know nothing of each
+        other. So one whose place is unusable tries where there is sound, and then where the others
+        try first: it leaves the recording only where all of them do.
+        """
+        counter = position // self._num_views if self._views == "halves" else position
+        own, again = self._fractions(counter)
+        yield own, False
+        if self._views == "speaker":
+            return
+        yield again, True
+        first = position - position % self._num_views
+        others = range(first, first + self._num_views) if self._views == "utterance" else ()
+        for other in others:
+            if other != position:
+                yield self._fractions(other)[0], False
+
+    def _fractions(self, counter: int) -> tuple[float, float]:
+        own, again = np.random.default_rng([self._seed, _CROP_STREAM, counter]).random(2)
+        return own, again
+
+    def _read(
+        self, index: int, position: int, fraction: float, is_of_sound: bool = False
+    ) -> np.ndarray:
         """Decodes the crop at `fraction` of the room for it; silence is an error."""
         wanted = self.num_samples(position)
-        length = 2 * wanted if self._views == "halves" else wanted
-        available = self._reader.num_samples(index)
-        start = int(fraction * (max(available - length, 0) + 1))
+        num_parts = 2 if self._views == "halves" else 1
+        length = num_parts * wanted
+        room = max(self._reader.num_samples(index) - length, 0)
+        if is_of_sound:
+            start = self._find_sound(index, wanted, num_parts, fraction)
+        else:
+            start = int(fraction * (room + 1))
         waveform = self._reader.read(index, start, length)
         if waveform.size:
             waveform = fit_to_length(waveform, length, self._short_utterances)
@@ -151,6 +175,29 @@ class CropDataset(Dataset[Crop]):
         if any(is_silent(part) for part in parts):
             raise AudioError(self._utterances[index].path, "digital silence")
         return parts[position % self._num_views % len(parts)]
+
+    def _find_sound(self, index: int, wanted: int, num_parts: int, fraction: float) -> int:
+        """Gives a sample from which each of the parts holds sound, having decoded everything."""
+        available = self._reader.num_samples(index)
+        frame = self._sampling_rate // _FRAMES_PER_SECOND
+        loud = [np.zeros(1, bool)]
+        for start in range(0, available, frame * _FRAMES_AT_ONCE):
+            waveform = self._reader.read(index, start, frame * _FRAMES_AT_ONCE)
+            frames = waveform[: waveform.size // frame * frame].reshape(-1, frame)
+            loud.append(np.abs(frames).max(axis=1) >= _SILENCE)
+        num_loud = np.cumsum(np.concatenate(loud))  # before each frame
+        starts = np.arange(max(available - num_parts * wanted, 0) // frame + 1)
+        has_sound = np.ones(starts.size, bool)
+        for part in range(num_parts):
+            first, last = -(-part * wanted // frame), (part + 1) * wanted // frame
+            before, behind = (
+                num_loud[np.minimum(starts + bound, num_loud.size - 1)] for bound in (first, last)
+            )
+            has_sound &= behind > before
+        found = np.flatnonzero(has_sound)
+        if not found.size:
+            raise AudioError(self._utterances[index].path, "digital silence")
+        return frame * int(found[int(fraction * found.size)])
 
 
 def is_silent(waveform: np.ndarray) -> bool:

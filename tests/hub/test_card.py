@@ -1,5 +1,6 @@
 """The model card: what the Hub reads of it, and what stands in it."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,11 @@ from huggingface_hub import ModelCard
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.hub.card import CardFacts, card_header, card_text
+from speaker_encoder.hub.citations import ENCODER_CITATIONS, LOSS_CITATIONS
 from speaker_encoder.hub.origins import License
 from speaker_encoder.hub.own_card import read_own_card
+from speaker_encoder.losses import LOSSES
+from speaker_encoder.modeling.registry import BACKBONES
 
 MEASURED = {
     "step": 0,
@@ -85,12 +89,33 @@ def test_text_says_what_was_measured_and_how_to_use_it():
     assert "{" not in text.split("## Config")[0].split("---")[2].replace("```", "")
 
 
+@pytest.mark.parametrize(
+    ("loss", "cited"),
+    [
+        ("aam_softmax", {"deng2019arcface"}),
+        ([{"name": "softmax"}, {"name": "triplet", "weight": 0.5}],
+         {"snyder2018xvectors", "schroff2015facenet"}),
+    ],
+)  # fmt: skip
+def test_the_losses_of_a_run_are_cited_and_no_other(loss, cited):
+    config = {**CONFIG, "loss": loss, "stages": [{}, {"loss": "sup_con"}]}
+    text = card_text(facts(config=config))
+    found = set(re.findall(r"@\w+\{(\w+),", text))
+    assert found == {*cited, "khosla2020supervised", "desplanques2020ecapa", "speechbrain"}
+
+
+def test_every_encoder_and_loss_has_a_citation():
+    assert set(ENCODER_CITATIONS) == set(BACKBONES) and set(LOSS_CITATIONS) == set(LOSSES)
+    for text in (*ENCODER_CITATIONS.values(), *LOSS_CITATIONS.values()):
+        assert text.count("{") == text.count("}") and text.startswith("@")
+
+
 def test_wavlm_keeps_the_license_of_its_repository():
     card = ModelCard(
         card_text(facts(encoder_kind="wavlm", base_model_name="wavlm-large", source_license=None))
     )
-    assert card.data.license == "other"
-    assert card.data.license_name == "unispeech"
+    assert card.data.license == "cc-by-sa-3.0"
+    assert card.data.license_name is None
     assert card.data.license_link.endswith("microsoft/UniSpeech/blob/main/LICENSE")
     assert card.data.base_model == "microsoft/wavlm-large"
     assert 'WavLMForXVector.from_pretrained("someone/mine", **where)' in card.content

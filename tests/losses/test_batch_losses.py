@@ -129,7 +129,7 @@ def test_hand_worked(name: str, options: dict, expected: float) -> None:
 
 
 def test_the_inclusive_centroid_knows_the_utterance() -> None:
-    # what the second seed system's loss sees of vectors that say nothing about speakers
+    # what Speaker_Embedding_Torch's loss sees of vectors that say nothing about speakers
     embeddings, labels = random_batch(6, 8, 192, seed=0)
     inclusive = build_loss("ge2e", 192, own_centroid="inclusive")(embeddings, labels)
     exclusive = build_loss("ge2e", 192)(embeddings, labels)

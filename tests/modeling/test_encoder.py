@@ -292,3 +292,12 @@ def test_importing_the_models_does_not_import_speechbrain():
     code = "import sys, speaker_encoder.modeling;sys.exit('speechbrain' in sys.modules)"
     folder = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=folder, check=False).returncode == 0
+
+
+def test_an_adapter_that_transformers_would_follow_is_refused(tmp_path, make_encoder):
+    """``AutoModel`` loads the base that an adapter names, and hands on where it came from."""
+    make_encoder("ecapa").save_pretrained(tmp_path)
+    assert SpeakerEncoder.from_pretrained(tmp_path, adapter_kwargs={"revision": "main"})
+    followed = {"_adapter_model_path": "someone/adapter"}
+    with pytest.raises(UserError, match=r"someone/adapter/adapter_config\.json is refused"):
+        SpeakerEncoder.from_pretrained(tmp_path, adapter_kwargs=followed)

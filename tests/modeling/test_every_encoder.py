@@ -198,14 +198,31 @@ def test_unknown_architecture_argument_is_an_error(case):
 
 
 @every_encoder
-def test_autocast_gives_float32_embeddings_near_those_without(encoder, waveform):
-    crops = torch.from_numpy(waveform(16000))[None]
-    with torch.inference_mode():
-        expected = encoder(crops).embeddings
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = encoder(crops).embeddings
-    assert found.dtype == torch.float32
-    assert float(torch.cosine_similarity(found, expected)) > 0.99
+def test_half_precision_gives_float32_embeddings_near_those_without(encoder, waveform):
+    waveforms = [waveform(16000), waveform(24000)]  # of one batch, so that masks count
+    expected = encoder.encode(waveforms)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        of_autocast = encoder.encode(waveforms)
+    of_half_weights = encoder.to(torch.bfloat16).encode(waveforms)
+    for found in (of_autocast, of_half_weights):
+        assert found.dtype == torch.float32
+        assert float(torch.cosine_similarity(found, expected).min()) > 0.99
+
+
+@pytest.mark.parametrize("encoder_kind", sorted(BACKBONES))
+def test_sizes_below_one_are_refused(encoder_kind):
+    build = backbone_class(encoder_kind)
+    plain = TINY[encoder_kind].encoder_config
+    sizes = [name for name, value in plain.items() if type(value) is int and name != "layers"]
+    lists = {name: value for name, value in plain.items() if isinstance(value, list)}
+    assert sizes or lists
+    for value in (0, -3):
+        for name in sizes:
+            with pytest.raises(UserError, match=f"'{name}' in .* at least 1, found {value}"):
+                build({**plain, name: value})
+        for name, values in lists.items():
+            with pytest.raises(UserError, match=f"'{name}' in .* whole numbers of at least 1"):
+                build({**plain, name: [value, *values[1:]]})
 
 
 @every_encoder

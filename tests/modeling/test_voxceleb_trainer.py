@@ -100,7 +100,12 @@ def test_checkpoint_gives_the_embeddings_and_the_size_of_the_original(case, tmp_
 
 @pytest.mark.parametrize(
     ("kind", "num_parameters"),
-    [("resnetse34l", 1_437_078), ("resnetse34v2", 8_028_492), ("vggvox40", 4_032_448)],
+    [
+        ("resnetse34l", 1_437_078),
+        ("resnetse34v2", 8_028_492),
+        ("vggvox40", 4_032_448),
+        ("res2netse34", 11_129_515),
+    ],
 )
 def test_defaults_from_scratch_are_the_published_architectures(kind, num_parameters):
     encoder = SpeakerEncoder.from_name(kind, pretrained=False)
@@ -187,6 +192,39 @@ def test_checkpoint_that_is_not_unambiguous_asks(tmp_path):
     assert not encoder.backbone.mel.log_input
 
 
+@pytest.mark.parametrize(
+    ("kind", "told", "expected"),
+    [
+        (
+            "vggvox40",
+            {"log_input": True},
+            "log_input taken as true: say encoder_config.log_input false if it was trained without",
+        ),
+        (
+            "rawnet3",
+            {"sinc_stride": 10},
+            "sinc_stride taken as 10: say encoder_config.sinc_stride if it was trained with",
+        ),
+    ],
+)
+def test_what_leaves_no_trace_is_taken_for_granted_with_a_warning(
+    kind, told, expected, tmp_path, caplog
+):
+    path = write_checkpoint(tmp_path / "x.model", make_weights(kind, {}))
+    SpeakerEncoder.from_name(str(path), encoder_config=told)
+    assert not caplog.records
+    encoder = SpeakerEncoder.from_pretrained(path)
+    assert encoder.config.encoder_config.items() >= told.items()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert expected in record.getMessage()
+    caplog.clear()
+    if kind == "rawnet3":  # as it is published, with the default
+        write_checkpoint(tmp_path / "hub.pt", make_weights(kind, {})).rename(tmp_path / "model.pt")
+        SpeakerEncoder.from_pretrained(tmp_path / "model.pt")
+        assert not caplog.records
+
+
 def test_a_training_config_tells_what_a_checkpoint_does_not(tmp_path):
     weights = make_weights("vggvox40", ORIGINALS["vggvox40-tap"][0])
     path = write_checkpoint(tmp_path / "x.model", weights)
@@ -260,6 +298,9 @@ def test_names_without_published_weights(kind):
         ("resnetse34l", {"encoder_type": "TAP"}, "one of SAP, ASP, found 'TAP'"),
         ("resnetse34l", {"num_filters": [16, 32]}, "must be 4 numbers each"),
         ("resnetse34l", {"num_filters": [4, 8, 8, 8]}, "at least 8 each"),
+        ("resnetse34l", {"n_mels": 0}, "'n_mels' in encoder_config of .* at least 1, found 0"),
+        ("vggvox40", {"n_out": -3}, "'n_out' in encoder_config of .* at least 1, found -3"),
+        ("rawnet3", {"sinc_stride": 0}, "'sinc_stride' in encoder_config of .* at least 1, found"),
         ("resnetse34v2", {"n_mels": 60}, "n_mels must be a multiple of 8, found 60"),
         ("res2netse34", {"scale": 1}, "scale must be at least 2"),
         ("rawnet3", {"channels": 1000, "model_scale": 7}, "multiple of 8 and of model_scale"),

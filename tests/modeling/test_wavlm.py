@@ -19,8 +19,8 @@ from wavlm_models import (
 )
 
 from speaker_encoder import UserError
-from speaker_encoder.modeling.wavlm import WavLMBackbone
 from speaker_encoder.modeling.ssl_parts import draw_spans, masked_group_norm, pool_statistics
+from speaker_encoder.modeling.wavlm import WavLMBackbone
 
 every_variant = pytest.mark.parametrize("variant", sorted(VARIANTS))
 MIN_NUM_SAMPLES = 5200

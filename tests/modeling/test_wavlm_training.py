@@ -103,7 +103,9 @@ def _three_steps(backbone):
 def test_data_parallel_needs_no_search_for_unused_parameters(process_group, monkeypatch):
     changes = {"layerdrop": 0.9, "apply_spec_augment": False}
     _three_steps(make_training_backbone("large-sv", **changes))
-    monkeypatch.setattr(ssl_backbone, "keep_in_graph", lambda hidden_states, parameters: hidden_states)
+    monkeypatch.setattr(
+        ssl_backbone, "keep_in_graph", lambda hidden_states, parameters: hidden_states
+    )
     with pytest.raises(RuntimeError, match="finished reduction"):
         _three_steps(make_training_backbone("large-sv", **changes))
 

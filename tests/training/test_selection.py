@@ -9,6 +9,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speaker_encoder.audio import AudioError
 from speaker_encoder.corpora import Utterance, scan
 from speaker_encoder.training.config import ConfigError, TrainConfig
 from speaker_encoder.training.data import load_data
@@ -231,6 +232,47 @@ def test_all_views_of_an_unusable_utterance_are_of_the_next_one(tmp_path, views)
     assert {problem for crop in crops for problem in crop.problems} == {
         (utterances[0].path, "digital silence")
     }
+
+
+@pytest.mark.parametrize("views", ["utterance", "halves"])
+def test_views_stay_in_a_recording_that_is_mostly_silent(tmp_path, views):
+    """Pairs of two recordings would teach that two voices are one."""
+    generator = np.random.default_rng(0)
+    for name, start in (("a/0", 0), ("b/0", 15), ("c/0", 18)):
+        whole = np.zeros(20 * RATE, np.float32)
+        whole[start * RATE : (start + 2) * RATE] = generator.normal(0, 0.1, 2 * RATE).clip(-1, 1)
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir()
+        soundfile.write(path, whole, RATE, subtype="FLOAT")
+    _, dataset = make_views(tmp_path, views, 2)
+    crops = [dataset[ExampleKey(number // 2 % 3, number)] for number in range(120)]
+    assert [crop.utterance for crop in crops] == [number // 2 % 3 for number in range(120)]
+    assert all(np.abs(crop.waveform).max() > 0.01 for crop in crops)
+    pairs = [(crops[first].waveform, crops[first + 1].waveform) for first in range(0, 120, 2)]
+    assert sum(np.array_equal(*pair) for pair in pairs) <= 1  # one of about 240 by chance
+
+
+def test_views_of_a_damaged_recording_stay_together(tmp_path):
+    """One view can read its place and the other cannot: both take what can be read."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(ord(name)).normal(0, 0.1, 20 * RATE).clip(-1, 1)
+        soundfile.write(tmp_path / name / "0.wav", noise, RATE, subtype="FLOAT")
+    _, dataset = make_views(tmp_path, "utterance", 2)
+    read = dataset._reader.read
+
+    def read_the_first_half(index, start, num_samples):
+        if index == 0 and start + num_samples > 10 * RATE:
+            raise AudioError("a/0.wav", "damaged")
+        return read(index, start, num_samples)
+
+    dataset._reader.read = read_the_first_half
+    pairs = [
+        [dataset[ExampleKey(0, 2 * number + view)].utterance for view in range(2)]
+        for number in range(60)
+    ]
+    assert all(first == second for first, second in pairs)
+    assert {first for first, _ in pairs} == {0, 1}  # neither could read its place
 
 
 def test_the_corpus_of_a_run_is_capped_and_then_perturbed(corpus):
