@@ -1,4 +1,4 @@
-"""Fine-tunes a speaker encoder as a JSON or YAML config says, or goes on with a run that was stopped.
+"""Fine-tunes a speaker encoder as a JSON or YAML config says, or goes on with a stopped run.
 
 example:
   speaker-encoder train --config train_config.json
