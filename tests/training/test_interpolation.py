@@ -1,0 +1,244 @@
+"""Weights between two encoders, and the rule that chooses one, on synthetic curves."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speaker_encoder import SpeakerEncoder
+from speaker_encoder.errors import UserError
+from speaker_encoder.training.interpolation import (
+    CurvePoint,
+    choose_alpha,
+    interpolate_state,
+    mean_state,
+    refuse_other_architecture,
+)
+
+TINY_ECAPA = {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "lin_neurons": 24}
+
+
+def tiny_encoder(seed: int, **changes) -> SpeakerEncoder:
+    """A small ECAPA whose batch norm has statistics and counts as after training."""
+    torch.manual_seed(seed)
+    encoder = SpeakerEncoder.from_name(
+        "ecapa", pretrained=False, encoder_config={**TINY_ECAPA, **changes}
+    )
+    encoder.config.untrained_head = False
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+            module.num_batches_tracked.fill_(100 * seed)
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def states() -> tuple[dict, dict]:
+    return tiny_encoder(1).state_dict(), tiny_encoder(2).state_dict()
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_the_ends_are_bit_identical_to_the_two_models(states) -> None:
+    for alpha, end in ((0, states[0]), (0.0, states[0]), (1, states[1]), (1.0, states[1])):
+        found = interpolate_state(*states, alpha)
+        assert list(found) == list(states[0])
+        assert all(same_bits(found[name], end[name]) for name in end)
+        # new tensors: the models do not change when the mixture does
+        assert all(found[name].data_ptr() != end[name].data_ptr() for name in end)
+
+
+def test_between_weights_and_batch_norm_are_interpolated_and_counts_are_the_second(states) -> None:
+    found = interpolate_state(*states, 0.3)
+    kinds = set()
+    for name, tensor in found.items():
+        start, end = states[0][name], states[1][name]
+        if torch.equal(start, end):  # constants of the features
+            assert same_bits(tensor, start)
+            kinds.add("constant")
+        elif start.is_floating_point():
+            naive = [a + 0.3 * (b - a) for a, b in zip(start.flatten(), end.flatten(), strict=True)]
+            torch.testing.assert_close(tensor.flatten(), torch.stack(naive), rtol=1e-5, atol=1e-7)
+            kinds.add(name.rsplit(".", 1)[-1])
+        else:
+            assert tensor.item() == 200 and start.item() == 100
+            kinds.add("count")
+    assert {"constant", "weight", "bias", "running_mean", "running_var", "count"} <= kinds
+
+
+def test_a_number_by_hand_and_half_precision_is_added_up_in_more() -> None:
+    state0 = {"w": torch.tensor([1.0, -2.0]), "n": torch.tensor(3)}
+    state1 = {"w": torch.tensor([3.0, 2.0]), "n": torch.tensor(9)}
+    found = interpolate_state(state0, state1, 0.25)
+    assert found["w"].tolist() == [1.5, -1.0] and found["n"].item() == 9
+    # the difference, 120000, is beyond the largest half
+    low, high = (torch.tensor([v], dtype=torch.float16) for v in (-60000.0, 60000.0))
+    half = interpolate_state({"w": low}, {"w": high}, 0.5)["w"]
+    assert half.dtype == torch.float16 and half.item() == 0
+
+
+def test_what_is_equal_stays_as_it_is() -> None:
+    values = {"w": torch.tensor([0.1, float("inf"), 1e-40]), "n": torch.tensor([7])}
+
+    @given(st.floats(0, 1))
+    @settings(max_examples=50, deadline=None)
+    def check(alpha: float) -> None:
+        found = interpolate_state(values, values, alpha)
+        assert all(same_bits(found[name], values[name]) for name in values)
+
+    check()
+    again = mean_state([values] * 3)
+    assert all(same_bits(again[name], values[name]) for name in values)
+
+
+def test_the_mean_of_several(states) -> None:
+    few = [{"w": torch.tensor([v]), "n": torch.tensor(int(v))} for v in (1.0, 2.0, 6.0)]
+    found = mean_state(few)
+    assert found["w"].item() == 3.0 and found["n"].item() == 1
+    alone = mean_state(states[:1])
+    assert all(same_bits(alone[name], states[0][name]) for name in alone)
+    halfway, mean = interpolate_state(*states, 0.5), mean_state(states)
+    for name, tensor in mean.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, halfway[name])
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    state = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    for other, text in (
+        ({"a": torch.zeros(2)}, "b is only in the first encoder"),
+        ({**state, "c": torch.zeros(1)}, "c is only in the second encoder"),
+        ({**state, "b": torch.zeros(4)}, r"b has shape \(3,\) and \(4,\)"),
+        ({**state, "b": torch.zeros(3).half()}, "b is torch.float32 and torch.float16"),
+    ):
+        with pytest.raises(UserError, match=text):
+            interpolate_state(state, other, 0.5)
+        with pytest.raises(UserError, match=text):
+            mean_state([state, other])
+    for alpha in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UserError, match="alpha must be between 0 and 1"):
+            interpolate_state(state, state, alpha)
+
+
+def test_other_architectures_are_refused_by_what_differs() -> None:
+    encoder = tiny_encoder(1)
+    refuse_other_architecture(encoder, tiny_encoder(2), "A", "B")
+    with pytest.raises(UserError, match=r"A and B are .* encoder_config.lin_neurons is 24 and 32"):
+        refuse_other_architecture(encoder, tiny_encoder(1, lin_neurons=32), "A", "B")
+    other = SpeakerEncoder.from_name("dvector", pretrained=False)
+    with pytest.raises(UserError, match=r"encoder_kind is 'ecapa' and 'dvector'\. Give"):
+        refuse_other_architecture(encoder, other, "A", "B")
+    normalized = tiny_encoder(1)
+    normalized.config.do_normalize = True
+    with pytest.raises(UserError, match="do_normalize is False and True"):
+        refuse_other_architecture(encoder, normalized, "A", "B")
+
+
+# A choice among points of a coarse grid: equal error rates are common, as they are on few trials.
+rates = st.integers(0, 20).map(lambda step: step / 200)
+verdicts = st.sampled_from(["better", "worse", "no difference beyond noise"])
+tolerances = st.sampled_from([0.0, 0.05, 0.1, 0.5, 3.0])
+
+
+@st.composite
+def curves(draw, has_reference: bool) -> list[CurvePoint]:
+    alphas = [0.0, *draw(st.lists(st.integers(1, 20), unique=True, max_size=10))]
+    points = []
+    for alpha in alphas:
+        eer = draw(rates)
+        reference = draw(rates) if has_reference else None
+        points.append(CurvePoint(alpha / 20, eer, (eer, eer), draw(verdicts), reference))
+    best = min(points, key=lambda point: (point.eer, point.alpha))
+    for number, point in enumerate(points):
+        if point is best:  # nothing is worse than itself
+            points[number] = CurvePoint(
+                point.alpha,
+                point.eer,
+                point.eer_interval,
+                "no difference beyond noise",
+                point.reference_eer,
+            )
+    return points
+
+
+def at(curve: Sequence[CurvePoint], alpha: float) -> CurvePoint:
+    return next(point for point in curve if point.alpha == alpha)
+
+
+@given(curves(has_reference=True), tolerances, st.randoms())
+@settings(max_examples=200, deadline=None)
+def test_with_reference_no_allowed_alpha_is_better(curve, tolerance, shuffler: random.Random):
+    choice = choose_alpha(curve, tolerance)
+    chosen, limit = at(curve, choice.alpha), at(curve, 0).reference_eer * (1 + tolerance)
+    assert choice.reference_limit == pytest.approx(limit)
+    assert chosen.reference_eer <= limit + 1e-9
+    for point in curve:
+        if point.reference_eer <= limit + 1e-9:
+            assert chosen.eer < point.eer or (
+                chosen.eer == point.eer and chosen.alpha <= point.alpha
+            )
+    # alpha 0 is always allowed: the choice is never worse than the untouched model
+    assert chosen.eer <= at(curve, 0).eer
+    shuffler.shuffle(curve)
+    assert choose_alpha(curve, tolerance) == choice
+
+
+@given(curves(has_reference=True), tolerances, tolerances)
+@settings(max_examples=100, deadline=None)
+def test_more_tolerance_never_costs_validation_error(curve, one, other):
+    less, more = sorted((one, other))
+    eers = [at(curve, choose_alpha(curve, some).alpha).eer for some in (less, more)]
+    assert eers[1] <= eers[0]
+    # with no limit at all it is the lowest of the curve
+    if at(curve, 0).reference_eer:
+        anything = choose_alpha(curve, 1e6)
+        assert at(curve, anything.alpha).eer == min(point.eer for point in curve)
+
+
+@given(curves(has_reference=False), st.randoms())
+@settings(max_examples=200, deadline=None)
+def test_without_reference_every_smaller_alpha_is_worse(curve, shuffler: random.Random):
+    choice = choose_alpha(curve)
+    assert at(curve, choice.alpha).against_best != "worse"
+    assert all(p.against_best == "worse" for p in curve if p.alpha < choice.alpha)
+    assert choice.reference_limit is None
+    shuffler.shuffle(curve)
+    assert choose_alpha(curve) == choice
+
+
+def make_curve(eers, reference_eers) -> list[CurvePoint]:
+    alphas = [number / (len(eers) - 1) for number in range(len(eers))]
+    rows = zip(alphas, eers, reference_eers, strict=True)
+    return [CurvePoint(a, e, (e, e), "no difference beyond noise", r) for a, e, r in rows]
+
+
+def test_choices_by_hand() -> None:
+    eers = [0.066, 0.060, 0.053, 0.052, 0.052]
+    reference = [0.040, 0.041, 0.044, 0.0441, 0.060]
+    choice = choose_alpha(make_curve(eers, reference))
+    assert choice.alpha == 0.5  # 0.044 is 10 % more than 0.040, and allowed
+    assert choice.reason.startswith(
+        "the lowest validation EER among the 3 of 5 alphas that keep the reference EER at or below "
+        "4.40 % (alpha 0 has 4.00 %, 10 % more is tolerated)"
+    )
+    assert choose_alpha(make_curve(eers, reference), 0.5).alpha == 0.75  # of equals the smaller
+    assert choose_alpha(make_curve(eers, reference), 0).alpha == 0
+    # what got better on the reference trials too is taken whole
+    assert choose_alpha(make_curve([0.05, 0.04, 0.03], [0.02, 0.015, 0.01]), 0).alpha == 1
+    # an error-free reference stays error-free
+    assert choose_alpha(make_curve([0.05, 0.04, 0.03], [0.0, 0.0, 0.001])).alpha == 0.5
+
+
+def test_what_cannot_be_chosen_from() -> None:
+    curve = make_curve([0.05, 0.04], [0.02, 0.02])
+    with pytest.raises(UserError, match="needs alpha 0"):
+        choose_alpha(curve[1:])
+    for tolerance in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=f"may rise, such as 0.1; found {tolerance}"):
+            choose_alpha(curve, tolerance)
