@@ -1,46 +1,90 @@
 """Commands as real processes, forked from one that has imported the heavy libraries; no test."""
 
-import multiprocessing
+import atexit
+import multiprocessing.forkserver
 import os
+import re
 import runpy
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 
+import numpy
+import torch
+
 _HEAVY = [
+    "speaker_encoder.cli.main",
     "speaker_encoder.export",
-    "speaker_encoder.modeling",
+    "speaker_encoder.modeling.ecapa",
+    "speaker_encoder.modeling.wavlm",
+    "speaker_encoder.training.run",
+    "speaker_encoder.training.tracking_comet",
+    "matplotlib.backends.backend_agg",
     "speechbrain.lobes.models.ECAPA_TDNN",
 ]
+_ALWAYS = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+# Of the session: what a test sets later does not reach the process that all are forked from.
+_SERVER_ENVIRONMENT = {**os.environ, **_ALWAYS}
+_READ_ON_IMPORT = re.compile(r"(HF|HUGGING|TRANSFORMERS|COMET|PYTHON|OMP|MKL|TORCH|CUDA)\w*")
 
 
 class Preloaded:
     """What ``subprocess.Popen`` of ``python SCRIPT ARGUMENTS`` would be, without its imports.
 
     The process is a real one, with its own files and signals; only its libraries were imported,
-    on one thread, before it began: seconds of every start.
+    on one thread, before it began: seconds of every start. What it shares with the others is the
+    order of Python's sets.
 
     Args:
         script: what it runs as ``__main__``.
         arguments: of the script.
         cwd: where it runs.
+        environment: all of its variables, see `can_have`; usually those of now.
     """
 
-    def __init__(self, script: Path, arguments: Sequence[object], cwd: Path) -> None:
+    def __init__(
+        self,
+        script: Path,
+        arguments: Sequence[object],
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        environment = {**os.environ, **_ALWAYS} if environment is None else dict(environment)
+        assert self.can_have(environment), "libraries read on import what this test sets"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_HEAVY)
+        for name in ("LINES", "COLUMNS"):  # readline sets them where os.environ does not see it
+            os.unsetenv(name)
+        with mock.patch.dict(os.environ, _SERVER_ENVIRONMENT, clear=True):
+            multiprocessing.forkserver.ensure_running()
         self.args = [str(script), *map(str, arguments)]
         self._folder = tempfile.TemporaryDirectory()
         self._shown = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        umask = os.umask(0)
+        os.umask(umask)
         self._process = context.Process(
-            target=_run, args=(self.args, str(cwd), dict(os.environ), [*map(str, self._shown)])
+            target=_run,
+            args=(
+                self.args,
+                str(cwd),
+                umask,
+                (environment, _SERVER_ENVIRONMENT),
+                [*map(str, self._shown)],
+            ),
         )
-        with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):
-            self._process.start()
+        self._process.start()
+
+    @staticmethod
+    def can_have(environment: Mapping[str, str]) -> bool:
+        """Whether its libraries, imported under other variables, cannot know the difference."""
+        names = {*environment, *_SERVER_ENVIRONMENT}
+        differ = [n for n in names if environment.get(n) != _SERVER_ENVIRONMENT.get(n)]
+        return not any(_READ_ON_IMPORT.fullmatch(name) for name in differ)
 
     @property
     def pid(self) -> int:
@@ -68,14 +112,31 @@ class Preloaded:
         return tuple(path.read_text() if path.exists() else "" for path in self._shown)
 
 
-def _run(arguments: list[str], cwd: str, environment: dict[str, str], shown: list[str]) -> None:
+def _run(
+    arguments: list[str],
+    cwd: str,
+    umask: int,
+    environments: tuple[dict[str, str], dict[str, str]],
+    shown: list[str],
+) -> None:
     for number, path in enumerate(shown, start=1):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(handle, number)
         os.close(handle)
     sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
+    environment, of_server = environments
+    set_by_imports = {k: v for k, v in os.environ.items() if of_server.get(k) != v}
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({**set_by_imports, **environment})
     os.chdir(cwd)
+    os.umask(umask)
+    multiprocessing.set_start_method(None, force=True)  # as nobody had chosen one
+    # Without a seed each process draws other numbers; Python's own generator sees to it itself.
+    numpy.random.seed()
+    torch.seed()
     sys.argv = arguments
-    runpy.run_path(arguments[0], run_name="__main__")
+    try:
+        runpy.run_path(arguments[0], run_name="__main__")
+    finally:  # what an interpreter does at its end, and a process of multiprocessing does not
+        threading._shutdown()
+        atexit._run_exitfuncs()

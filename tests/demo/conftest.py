@@ -1,20 +1,8 @@
-"""A browser, and recordings of real speakers."""
+"""Recordings of real speakers."""
 
 import csv
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "plots"))
-
-from browser import start_browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    # A microphone that beeps, which pages may use without asking.
-    yield from start_browser("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
 
 
 @pytest.fixture(scope="session")

@@ -34,12 +34,12 @@ def address(encoder):
 
 
 @pytest.fixture
-def driver(browser, address):
-    browser.get_log("performance")
-    browser.get_log("browser")
-    browser.get(address)
-    wait(browser, lambda: browser.find_elements("css selector", "#recording1 input[type=file]"))
-    return browser
+def driver(driver, address):
+    driver.get_log("performance")
+    driver.get_log("browser")
+    driver.get(address)
+    wait(driver, lambda: driver.find_elements("css selector", "#recording1 input[type=file]"))
+    return driver
 
 
 def wait(driver, condition, message=""):

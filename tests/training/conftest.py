@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from preloaded import Preloaded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY_ECAPA = {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "lin_neurons": 24}
@@ -34,12 +35,20 @@ class TrainingRun:
         self.config_path.write_text(json.dumps(values))
         self.path = folder / "runs" / "run"
 
-    def start(self, *arguments: str, command: tuple[str, ...] = ()) -> subprocess.Popen:
+    def start(
+        self, *arguments: str, command: tuple[str, ...] = (), is_fresh: bool = False
+    ) -> Preloaded | subprocess.Popen:
+        """Starts the command with its libraries imported already, or in a fresh interpreter.
+
+        Fresh is what has a launcher of its own, and what sets variables that are read on import.
+        """
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         environment["SPEAKER_ENCODER_CACHE"] = str(self.folder / "cache")
-        launcher = command or (sys.executable, "train_encoder.py")
+        given = [f"--config={self.config_path}", *arguments]
+        if not (command or is_fresh) and Preloaded.can_have(environment):
+            return Preloaded(REPOSITORY / "train_encoder.py", given, REPOSITORY, environment)
         return subprocess.Popen(
-            [*launcher, f"--config={self.config_path}", *arguments],
+            [*(command or (sys.executable, "train_encoder.py")), *given],
             cwd=REPOSITORY,
             env=environment,
             stdout=subprocess.PIPE,
@@ -53,9 +62,9 @@ class TrainingRun:
         assert process.returncode == expect, f"exit code {process.returncode}\n{out}\n{err}"
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def run_until(self, step: int, number: signal.Signals) -> int:
+    def run_until(self, step: int, number: signal.Signals, **options) -> int:
         """Sends the signal when the step is in the record; gives the exit code."""
-        process = self.start()
+        process = self.start(**options)
         limit = time.monotonic() + 240
         while time.monotonic() < limit and process.poll() is None:
             if any(line["step"] >= step for line in self.metrics("train")):

@@ -42,7 +42,7 @@ def test_two_processes_equal_one(make_run, family):
     one = make_run("one", **keys)
     one.run()
     two = make_run("two", **keys, data_parallel=[0, 1])
-    two.run()
+    two.run(is_fresh=True)
     assert largest_difference(one, two, "checkpoint-5") <= 1e-5
     for first, second in zip(one.metrics("train"), two.metrics("train"), strict=True):
         assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)
@@ -80,8 +80,8 @@ def test_torchrun_by_hand_and_a_stop_that_both_processes_agree_on(make_run):
 
 def test_an_error_in_the_processes_is_exit_code_2(make_run):
     run = make_run(data_parallel=[0, 1], speakers_per_batch=5)
-    failed = run.run(expect=2)
+    failed = run.run(expect=2, is_fresh=True)
     assert "speakers_per_batch" in failed.stderr and "Traceback" not in failed.stderr
     missing = make_run("missing", data_parallel=[0, 1], val_speakers_per_batch=40)
-    failed = missing.run(expect=2)
+    failed = missing.run(expect=2, is_fresh=True)
     assert "validation batch needs 40 different speakers" in failed.stderr

@@ -28,7 +28,7 @@ def test_a_run_leaves_a_model_plots_and_a_record(make_run, data_dir):
         num_workers=1,
         annote_point=True,
     )
-    done = run.run()
+    done = run.run(is_fresh=True)
     assert "before (step 0)" in done.stdout and "unseen speakers" in done.stdout
     assert str(run.path / "model") in done.stdout
     assert done.stderr.count("validation EER") == 3
