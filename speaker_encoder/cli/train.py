@@ -92,7 +92,7 @@ def _check(config: TrainConfig) -> None:
     problems = check_devices(config)
     for title, stage in _stages(config):
         try:
-            check_model(stage)
+            check_model(stage, is_stage=bool(config.stages))
         except UserError as error:
             problems.append(f"{title}model_name: {error}")
     if problems:

@@ -174,8 +174,15 @@ def _trials_text(results: dict[str, Any]) -> str:
     )
 
 
+def _stage_losses(facts: CardFacts) -> list[list[str]]:
+    """Gives the names of the losses of each stage; of a run without stages there is one."""
+    config = facts.config or {}
+    stages = config.get("stages") or [{}]
+    return [_names_in(stage.get("loss", config.get("loss"))) for stage in stages]
+
+
 def _loss_names(facts: CardFacts) -> list[str]:
-    return _names_in((facts.config or {}).get("loss"))
+    return list(dict.fromkeys(name for names in _stage_losses(facts) for name in names))
 
 
 def _names_in(loss: Any) -> list[str]:
@@ -217,8 +224,9 @@ def _summary(facts: CardFacts) -> str:
         start = f"fine-tuned from `{facts.base_model_name}`"
     else:
         start = f"of the family {facts.encoder_kind}"
-    loss = " + ".join(_loss_names(facts))
-    loss_text = f" with the {loss.upper()} loss" if loss else ""
+    losses = dict.fromkeys(" + ".join(names).upper() for names in _stage_losses(facts))
+    loss = ", then ".join(name for name in losses if name)
+    loss_text = f" with the {loss} loss" if loss else ""
     return (
         f"A speaker encoder, {start}{loss_text} by "
         f"speaker-encoder: it gives a {facts.embedding_dim}-dimensional embedding of the voice in "
@@ -288,7 +296,5 @@ def _picture(name: str, facts: CardFacts) -> str:
 
 def _citations(facts: CardFacts) -> str:
     texts = [ENCODER_CITATIONS.get(facts.encoder_kind)]
-    stages = (facts.config or {}).get("stages") or []
-    names = [*_loss_names(facts), *(name for one in stages for name in _names_in(one.get("loss")))]
-    texts += [LOSS_CITATIONS.get(name) for name in names]
+    texts += [LOSS_CITATIONS.get(name) for name in _loss_names(facts)]
     return "\n".join(dict.fromkeys(text for text in texts if text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from speaker_encoder.training.dataset import CropDataset, ShortUtterances, Views
 from speaker_encoder.training.distributed import GatheredLoss, num_processes
 from speaker_encoder.training.freezing import freeze_parameters
 from speaker_encoder.training.lora import add_lora
+from speaker_encoder.training.optimizers import layer_scales
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.sampler import SpeakerBatchSampler
 
@@ -118,8 +120,15 @@ def _is_pulled(config: TrainConfig) -> bool:
     return config.pretrained and name not in NAMES and not is_local and name != config.hub_model_id
 
 
-def check_model(config: TrainConfig) -> None:
+def check_model(config: TrainConfig, *, is_stage: bool = False) -> None:
     """Checks, before any data is looked at, what can be known of the model without its weights.
+
+    Of a folder, a random encoder, and in a recipe of a named one too, that is everything: which
+    parts are frozen, adapted and masked, the layers that learn at their own rate.
+
+    Args:
+        config: of a run.
+        is_stage: whether it is one of a recipe, which must not fail after the stages before it.
 
     Raises:
         UserError: no such encoder, or the architecture or an option does not fit.
@@ -128,14 +137,24 @@ def check_model(config: TrainConfig) -> None:
     from speaker_encoder.modeling.registry import NAMES, backbone_class, unknown_name
 
     name = config.model_name
-    if not config.pretrained:
-        build_spec_augment(config, build_model(config, num_speakers=2))
-    elif name not in NAMES and not os.path.exists(name) and not _HUB_ID.fullmatch(name):
+    is_local = name not in NAMES and os.path.exists(name)
+    if config.pretrained and name not in NAMES and not is_local and not _HUB_ID.fullmatch(name):
         raise unknown_name("encoder", name, NAMES)
-    elif name in NAMES and (config.head is not None or config.layers is not None):
+    if config.pretrained and name in NAMES and (config.head or config.layers) is not None:
         encoder_kind = NAMES[name].encoder_kind
         if not backbone_class(encoder_kind).has_heads:
             raise without_heads(encoder_kind)
+    if not config.pretrained or is_local:
+        _check_built(config)
+    elif is_stage and name in NAMES:
+        _check_built(dataclasses.replace(config, pretrained=False))
+
+
+def _check_built(config: TrainConfig) -> None:
+    model = build_model(config, num_speakers=2)
+    build_spec_augment(config, model)
+    if config.layer_lr_decay < 1:
+        layer_scales(model, config.layer_lr_decay)
 
 
 def window_seconds(config: TrainConfig) -> tuple[float, float]:

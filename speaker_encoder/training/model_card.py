@@ -44,9 +44,9 @@ def model_card(config: TrainConfig, results: Results, embedding_dim: int | str =
         _HEADER.format(model_tag=name.split("/")[-1]),
         f"# Speaker encoder {config.run_id}",
         "",
-        f"Trained from {start} with the {loss_title(config.loss)} loss on "
+        f"Trained from {start} with the {_losses(config)} loss on "
         f"{results.num_train_utterances} utterances of {results.num_train_speakers} speakers "
-        f"({results.train_hours:.2f} hours), {results.steps} steps.",
+        f"({results.train_hours:.2f} hours{_in_stages(config)}), {results.steps} steps.",
         _USE.format(dim=embedding_dim),
         *_measured(results),
         "",
@@ -61,8 +61,18 @@ def model_card(config: TrainConfig, results: Results, embedding_dim: int | str =
     return "\n".join(lines)
 
 
+def _losses(config: TrainConfig) -> str:
+    """Gives the loss, or those of the stages one after the other."""
+    losses = [stage.loss for stage in config.stage_configs()] or [config.loss]
+    return ", then ".join(dict.fromkeys(loss_title(loss) for loss in losses))
+
+
+def _in_stages(config: TrainConfig) -> str:
+    return f" in the last of {len(config.stages)} stages" if config.stages else ""
+
+
 def _source_of_loss(config: TrainConfig) -> list[str]:
-    if "ge2e" not in loss_title(config.loss):
+    if "ge2e" not in _losses(config):
         return []
     return [
         "GE2E: L. Wan, Q. Wang, A. Papir, I. Lopez Moreno, Generalized End-to-End Loss for "
