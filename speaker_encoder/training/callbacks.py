@@ -81,9 +81,11 @@ class Progress:
 
     @classmethod
     def load(cls, folder: Path) -> Progress:
-        """Reads it from a checkpoint."""
+        """Reads it from a checkpoint, also of a version that knew the best model alone."""
         values = read_json(folder / PROGRESS_NAME)
-        return cls(**{**values, "ranking": [tuple(row) for row in values["ranking"]]})
+        best = tuple(values.pop(f"best_{name}", None) for name in ("eer", "min_dcf", "step"))
+        ranking = values.pop("ranking", [best] if best[2] is not None else [])
+        return cls(**values, ranking=[tuple(row) for row in ranking])
 
 
 class FlowCallback(TrainerCallback):

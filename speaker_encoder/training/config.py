@@ -104,12 +104,16 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
         return cls(**named)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every key with its plain JSON value, secrets left out; `from_dict` reads it again."""
-        return {
-            field.name: _plain(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if not field.metadata["is_secret"]
-        }
+        """Every key with its plain JSON value, secrets left out; `from_dict` reads it again.
+
+        With stages, what follows from other keys is as it was given, null say: it follows from
+        each stage's own keys.
+        """
+        names = [name for name, key in config_keys().items() if not key.metadata["is_secret"]]
+        values = {name: getattr(self, name) for name in names}
+        if self.stages:
+            values |= {name: self._given[name] for name in names if name not in OF_THE_WHOLE}
+        return {name: _plain(value) for name, value in values.items()}
 
     def stage_configs(self, *, chained: bool = True) -> tuple[TrainConfig, ...]:
         """The config of each stage as a run of its own; none without the key `stages`.

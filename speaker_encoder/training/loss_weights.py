@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-from speaker_encoder.training.run_dir import LOSS_NAME
+from speaker_encoder.errors import UserError
+from speaker_encoder.training.run_dir import LOSS_NAME, sync
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def save_loss(loss: nn.Module, folder: Path, kind: object, speakers: Sequence[st
     facts = json.dumps({"kind": kind, "speakers": list(speakers)})
     part = folder / f".{LOSS_NAME}.part"
     save_file(tensors, part, metadata={"facts": facts})
+    sync(part)
     os.replace(part, folder / LOSS_NAME)
 
 
@@ -49,16 +51,25 @@ def carry_loss(loss: nn.Module, folder: Path, kind: object, speakers: Sequence[s
 
     Returns:
         Whether it was done.
+
+    Raises:
+        UserError: the file of the weights is damaged.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     path = folder / LOSS_NAME
     if not path.is_file() or not loss.state_dict():
         return False
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads(file.metadata()["facts"])
-    tensors = load_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise UserError(
+            f"The loss's weights {path} are damaged ({error}). Delete the file to start with new "
+            "ones, or the folder of that stage and those after it to train it again."
+        ) from error
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     reasons = {
         "it is another loss": _names(facts["kind"]) != _names(kind),

@@ -34,12 +34,12 @@ class Results:
 
     `eer_difference` and its interval are after minus before, over the same resampled speakers.
     `averaged_steps`: where the mean of several steps' models is the result, `after.step` is the
-    best of them.
+    best of them. `seconds` is None for a run that was resumed.
     """
 
     model_name: str
     steps: int
-    seconds: float
+    seconds: float | None
     num_train_speakers: int
     num_train_utterances: int
     train_hours: float
@@ -84,7 +84,7 @@ def measure_results(
     steps: int,
     best_step: int | None,
     averaged_steps: list[int],
-    seconds: float,
+    seconds: float | None,
     unusable: dict[str, str],
 ) -> Results:
     """Compares step 0 and the best step on the validation trials.
@@ -97,7 +97,7 @@ def measure_results(
         steps: how many were made.
         best_step: None without validation data.
         averaged_steps: whose mean was taken, if it was.
-        seconds: of training, of this process alone.
+        seconds: of training; None after a resume, when other processes took a part of it.
         unusable: files that could not be used, with reasons.
     """
     from speaker_encoder.verification import compare, evaluate
@@ -105,7 +105,7 @@ def measure_results(
     results = Results(
         model_name=config.model_name,
         steps=steps,
-        seconds=round(seconds, 1),
+        seconds=None if seconds is None else round(seconds, 1),
         num_train_speakers=len(data.training.speakers),
         num_train_utterances=len(data.training.utterances),
         train_hours=round(sum(u.seconds for u in data.training.utterances) / 3600, 3),
@@ -201,7 +201,8 @@ def format_results(results: Results, run: RunDirectory) -> str:
     """Gives the table and the paths that end a run, for a terminal."""
     lines = [
         f"{results.model_name}: {results.steps} steps on {results.num_train_utterances} utterances "
-        f"of {results.num_train_speakers} speakers, {_duration(results.seconds)}"
+        f"of {results.num_train_speakers} speakers"
+        + ("" if results.seconds is None else f", {_duration(results.seconds)}")
     ]
     if results.before and results.after and results.eer_difference_interval:
         lines += ["", *_table(results)]

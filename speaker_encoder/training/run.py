@@ -154,7 +154,7 @@ def _run(
         trainer.encoder.config.untrained_head = False
         if not stop.is_wanted:
             _train(trainer, step, checkpoint)
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - start if checkpoint is None else None
     finally:
         if record is not None:
             record.finish()
@@ -199,7 +199,7 @@ def _finish(
     run: RunDirectory,
     data: RunData,
     trainer: SpeakerTrainer,
-    seconds: float,
+    seconds: float | None,
     stop: StopRequest,
 ) -> TrainOutcome:
     """Writes the model without validation data, the results, and the pictures of the run."""

@@ -35,12 +35,17 @@ def write_atomically(path: Path, text: str) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Asks the file system to keep every file below a folder, and the folder's own entries."""
-    for name in [*sorted(folder.rglob("*")), folder]:
-        handle = os.open(name, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    for path in [*sorted(folder.rglob("*")), folder]:
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Asks the file system to keep a file, or a folder's own entries."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -126,7 +131,9 @@ class RunDirectory:
             part = self.path / f".{LOSS_NAME}.part"
             part.unlink(missing_ok=True)
             link_or_copy(self.best_dir(step) / LOSS_NAME, part)
+            sync(part)
             os.replace(part, self.path / LOSS_NAME)
+            part.unlink(missing_ok=True)  # a rename between two names of one file does nothing
 
     def prune_best(self, steps: set[int]) -> None:
         """Removes the kept models of all other steps."""
@@ -268,19 +275,12 @@ class RunDirectory:
 def is_disk_full(error: BaseException | None) -> bool:
     """Was this error, or what caused it, a disk or quota without room."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EFBIG,
-        ):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
-        text = str(error)
-        if any(sign in text for sign in ("No space left", "os error 28", "File too large")):
-            return True
-        # torch's zip writer reports a failed write in its own words
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in text:
-            return True
-        if isinstance(error, RuntimeError) and "unexpected pos" in text:
+        signs = ["No space left", "os error 28", "File too large"]
+        if isinstance(error, RuntimeError):  # torch's zip writer has words of its own
+            signs += ["PytorchStreamWriter failed", "unexpected pos"]
+        if any(sign in str(error) for sign in signs):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from speaker_encoder.errors import UserError
 from speaker_encoder.training.callbacks import StopRequest, embeddings_path
 from speaker_encoder.training.config_stages import stage_folder
 from speaker_encoder.training.data import load_data
@@ -24,7 +23,7 @@ from speaker_encoder.training.report import (
     finish_run_folder,
     measure_results,
 )
-from speaker_encoder.training.resume import asks_for_more, open_run
+from speaker_encoder.training.resume import open_run
 from speaker_encoder.training.run import TrainOutcome, conclude, train_once
 from speaker_encoder.training.run_dir import RunDirectory, link_or_copy, write_atomically
 from speaker_encoder.training.tracking_files import read_metrics
@@ -48,8 +47,8 @@ def train_stages(config: TrainConfig, device: str, *, overwrite: bool = False) -
         overwrite: delete a finished run of the same name.
 
     Raises:
-        UserError: what a stage asks for cannot be done, or a stage has changed after the next had
-            started from it.
+        UserError: what a stage asks for cannot be done, or a stage that there is was trained with
+            another config.
     """
     with contextlib.ExitStack() as stack:
         run = open_run(config, overwrite, stack)
@@ -61,7 +60,6 @@ def train_stages(config: TrainConfig, device: str, *, overwrite: bool = False) -
         for number, stage in enumerate(stages, 1):
             title = f"stage {number} of {len(stages)}"
             own = RunDirectory(stage_folder(run.path, number))
-            _refuse_outdated(run, number, stage, own)
             _logger.info("%s: %s", title, own.path)
             outcome = train_once(stage, device, title=f"{config.run_id}, {title}", before=before)
             gc.collect()
@@ -89,21 +87,6 @@ def _stopped(outcome: TrainOutcome, title: str) -> str:
     return f"stopped after {title}. The same command goes on with the next."
 
 
-def _refuse_outdated(run: RunDirectory, number: int, stage: TrainConfig, own: RunDirectory) -> None:
-    """Checks that a stage that is trained on has none after it that started from what it was.
-
-    Raises:
-        UserError: it has.
-    """
-    following = stage_folder(run.path, number + 1)
-    is_done = own.is_finished and not asks_for_more(stage, own)
-    if not is_done and (following / "train_config.json").is_file():
-        raise UserError(
-            f"Stage {number} is to be trained further, and {following} started from what it was. "
-            f"Delete {following.name} and those after it, or choose another run_id."
-        )
-
-
 def _gather(config: TrainConfig, run: RunDirectory, stages: Sequence[TrainConfig]) -> Results:
     """Leaves the last model, the results of the whole and all metrics in the run directory.
 
@@ -119,7 +102,7 @@ def _gather(config: TrainConfig, run: RunDirectory, stages: Sequence[TrainConfig
         if one.after is not None and (one.after.step or one.averaged_steps):
             best_step = offset + one.after.step
             averaged_steps = [offset + step for step in one.averaged_steps]
-    last = found[-1]
+    last, seconds = found[-1], [one.seconds for one in found]
     if last.after is not None and best_step is None:
         best_step = 0
     last_best = last.after.step if last.after else None
@@ -134,7 +117,7 @@ def _gather(config: TrainConfig, run: RunDirectory, stages: Sequence[TrainConfig
         steps=offsets[-1] + last.steps,
         best_step=best_step,
         averaged_steps=averaged_steps,
-        seconds=sum(one.seconds for one in found),
+        seconds=None if None in seconds else sum(filter(None, seconds)),
         unusable={path: reason for one in found for path, reason in one.unusable_files.items()},
     )
     finish_run_folder(config, run, results, best_step)

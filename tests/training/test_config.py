@@ -248,3 +248,20 @@ def test_a_sum_of_losses_has_weights_and_is_read_again_alike():
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     one = TrainConfig.from_dict({**LEAST, "loss": "aam_softmax"}, ["loss.margin=0.3"])
     assert one.loss == {"name": "aam_softmax", "margin": 0.3}
+
+
+def test_a_written_recipe_is_the_same_recipe(tmp_path):
+    own = [
+        {"augment_noises_paths": [str(tmp_path)], "augment_snr_db": [0, 5]},
+        {"scheduler_metrics": "train_loss", "val_every": 3},
+        {"accumulate_gradient_every_scheduler": True, "scheduler_metrics": "train_loss"},
+    ]
+    config = TrainConfig.from_dict({**LEAST, "val_data_root": "demo", "stages": own})
+    written = json.loads(json.dumps(config.to_dict()))
+    again = TrainConfig.from_dict(written)
+    assert again == config and again.to_dict() == written
+    assert again.stage_configs() == config.stage_configs()
+    noisy, fast, third = again.stage_configs()
+    assert noisy.use_data_augmentation and noisy.augment_noise_snr_db == (0.0, 5.0)
+    assert not fast.use_data_augmentation and fast.scheduler_metrics_avg_every == 3
+    assert third.gradient_accumulation_steps == 25

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.run_dir import RunDirectory, write_atomically
+from speaker_encoder.training.run_dir import LOSS_NAME, RunDirectory, write_atomically
 
 
 @pytest.fixture
@@ -63,6 +63,16 @@ def test_a_staged_folder_that_fails_leaves_the_old_one(run):
         raise RuntimeError("half-way")
     assert (target / "a").read_text() == "1"
     assert not (run.path / ".staging").exists() or not any((run.path / ".staging").iterdir())
+
+
+def test_publishing_the_same_model_again_leaves_no_part_of_the_loss(run):
+    run.best_dir(3).mkdir(parents=True)
+    for name in ("model.safetensors", LOSS_NAME):
+        (run.best_dir(3) / name).write_text(name)
+    for _ in range(2):  # the second time both names are one file, of which a rename does nothing
+        run.publish_best(3)
+        found = sorted(path.name for path in run.path.iterdir())
+        assert found == [".best", ".lock", LOSS_NAME, "model"]
 
 
 def test_a_full_disk_is_said_and_the_last_checkpoint_named(run):

@@ -1,8 +1,10 @@
 """Stages of one recipe, and a kill in one with everything that has a state: the same result."""
 
+import contextlib
 import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from speaker_encoder.training import train
 from speaker_encoder.training.callbacks import StopRequest
 from speaker_encoder.training.config import ConfigError, TrainConfig
 from speaker_encoder.training.loss_weights import carry_loss, save_loss
+from speaker_encoder.training.resume import open_run
+from speaker_encoder.training.run_dir import RunDirectory
 
 LEAST = {"model_name": "ecapa", "train_data_root": "demo", "val_data_root": "demo"}
 EVERYTHING = {
@@ -104,6 +108,78 @@ def test_the_loss_is_carried_where_it_is_the_same(tmp_path):
     assert not is_carried(linear(), kind, ["a", "c", "b"])
     assert not is_carried(linear(bias=False), kind, speakers)
     assert not carry_loss(linear(), tmp_path / "none", kind, speakers)
+    whole = (tmp_path / "loss.safetensors").read_bytes()
+    for length in (0, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "loss.safetensors").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"loss\.safetensors are damaged.*Delete the file"):
+            carry_loss(linear(), tmp_path, kind, speakers)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Gives the config of a finished recipe of two stages, of which only the records are there."""
+    own = [{"max_steps": 1}, {"max_steps": 2, "learning_rate_init": 1e-4}]
+    values = {**LEAST, "output_dir": str(tmp_path), "run_id": "run", "stages": own}
+    config = TrainConfig.from_dict(values)
+    for one in (*config.stage_configs(), config):
+        run = RunDirectory(Path(one.output_dir) / one.run_id)
+        run.path.mkdir(exist_ok=True, parents=True)
+        run.config_path.write_text(json.dumps(one.to_dict()))
+        run.results_path.write_text("{}")
+    return values
+
+
+def files_below(values):
+    folder = Path(values["output_dir"])
+    found = [p for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", "train.log")]
+    return {path: path.read_bytes() for path in found}
+
+
+def opened(values):
+    with contextlib.ExitStack() as stack:
+        return open_run(TrainConfig.from_dict(values), overwrite=False, stack=stack)
+
+
+REFUSED = {
+    "another rate": (lambda own: [{**own[0], "learning_rate_init": 1.0}, own[1]], "Stage 1 in.*wa"),
+    "another loss": (lambda own: [own[0], {**own[1], "loss": "softmax"}], "Stage 2 in.*loss: was"),
+    "one more before": (lambda own: [{"warmup_steps": 1}, *own], "Stage 1 in .* is finished"),
+    "one more between": (lambda own: [own[0], {"warmup_steps": 1}, own[1]], "Stage 2 in.*stage_2"),
+    "swapped": (lambda own: own[::-1], "Stage 1 in .* is finished"),
+    "longer": (lambda own: [{"max_steps": 5}, own[1]], "Stage 1 is to be trained further.*stage_2"),
+    "the first left out": (lambda own: own[1:], "Stage 1 in .* is finished"),
+    "the last left out": (lambda own: own[:1], "has 1 stages, and there is .*Delete stage_2"),
+    "all left out": (lambda own: [], "a recipe of stages, and the config now has no stages"),
+}
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+@pytest.mark.parametrize("name", REFUSED)
+def test_changed_stages_are_refused_and_nothing_is_lost(recipe, name, is_finished):
+    if not is_finished:  # stopped between the last stage and the results of the whole
+        (Path(recipe["output_dir"]) / "run" / "results.json").unlink()
+    change, message = REFUSED[name]
+    before = files_below(recipe)
+    with pytest.raises(UserError, match=message):
+        opened({**recipe, "stages": change(recipe["stages"])})
+    assert files_below(recipe) == before
+
+
+def test_another_seed_of_an_unfinished_recipe_is_refused(recipe):
+    (Path(recipe["output_dir"]) / "run" / "results.json").unlink()
+    with pytest.raises(UserError, match="seed: was 0, now 3"):
+        opened({**recipe, "seed": 3})
+
+
+def test_one_more_stage_at_the_end_or_another_machine_is_no_change(recipe):
+    before = files_below(recipe)
+    machine = {"num_workers": 0, "aug_device": "cuda", "hub_model_id": "a/b", "push_to_hub": True}
+    assert opened({**recipe, **machine}).is_finished
+    assert files_below(recipe) == before
+    more = {**recipe, **machine, "stages": [*recipe["stages"], {"max_steps": 3}]}
+    assert not opened(more).is_finished
+    kept = [path for path in before if path.parent.name.startswith("stage_")]
+    assert len(kept) == 4 and all(path.read_bytes() == before[path] for path in kept)
 
 
 def test_a_signal_stops_the_recipe_in_its_stage_or_between_two(make_run, monkeypatch):
@@ -161,6 +237,7 @@ def test_killed_in_a_stage_with_everything_that_has_a_state(make_run):
         assert run.bytes_of(name) == undisturbed.bytes_of(name), name
     for key in ("before", "after", "verdict", "steps", "averaged_steps"):
         assert run.results()[key] == undisturbed.results()[key]
+    assert run.results()["seconds"] is None and undisturbed.results()["seconds"] > 0
     config = json.loads(run.config_path.read_text())
     config["stages"][0]["max_steps"] = 4
     with pytest.raises(UserError, match=r"Stage 1 is to be trained further.*stage_2"):
