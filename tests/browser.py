@@ -47,12 +47,17 @@ def open_page(driver, path: Path) -> None:
 
 
 def requested(driver) -> list[str]:
-    """The addresses that were asked for since the page was opened."""
+    """The addresses that the page has asked for since it was opened.
+
+    What a page before it was still asking for does not count.
+    """
+    page = driver.current_url.partition("#")[0]
     messages = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
     return [
         message["params"]["request"]["url"]
         for message in messages
         if message["method"] == "Network.requestWillBeSent"
+        and message["params"]["documentURL"].partition("#")[0] == page
     ]
 
 

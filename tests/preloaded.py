@@ -54,7 +54,7 @@ class Preloaded:
         cwd: Path,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        environment = {**os.environ, **_ALWAYS} if environment is None else dict(environment)
+        environment = _of_now() if environment is None else dict(environment)
         assert self.can_have(environment), "libraries read on import what this test sets"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_HEAVY)
@@ -110,6 +110,13 @@ class Preloaded:
             self.kill()
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return tuple(path.read_text() if path.exists() else "" for path in self._shown)
+
+
+def _of_now() -> dict[str, str]:
+    """The variables of now, but for those that libraries read on import: of the session."""
+    now = {k: v for k, v in os.environ.items() if not _READ_ON_IMPORT.fullmatch(k)}
+    then = {k: v for k, v in _SERVER_ENVIRONMENT.items() if _READ_ON_IMPORT.fullmatch(k)}
+    return {**now, **then, **_ALWAYS}
 
 
 def _run(

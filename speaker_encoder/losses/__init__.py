@@ -32,6 +32,13 @@ LOSSES: dict[str, str] = {
 
 SIZE_ARGUMENTS = ("embedding_dim", "num_speakers")
 
+_TYPES: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
+
 ChosenLoss = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """A loss as a config names it: {"name": ..., options}, or a list of such with a "weight" each."""
 
@@ -61,14 +68,15 @@ def build_loss(
         A module: `loss(embeddings (B, D), labels (B,))` -> scalar.
 
     Raises:
-        UserError: unknown name or option, an impossible value, or no `num_speakers` for a loss
-            that needs it.
+        UserError: unknown name or option, a value of another type than the option's default, an
+            impossible value, or no `num_speakers` for a loss that needs it.
     """
     loss_class = _load(name)
     known = loss_options(name)
     for option in options:
         if option not in known:
             raise UserError(_unknown(f"option of the loss {name!r}", option, known))
+        _check_type(name, option, options[option], known[option])
     parameters = inspect.signature(loss_class).parameters
     sizes = {"embedding_dim": embedding_dim, "num_speakers": num_speakers}
     wanted = {key: value for key, value in sizes.items() if key in parameters}
@@ -137,6 +145,23 @@ def loss_options(name: str) -> dict[str, Any]:
     """
     parameters = inspect.signature(_load(name)).parameters
     return {key: p.default for key, p in parameters.items() if key not in SIZE_ARGUMENTS}
+
+
+def _check_type(name: str, option: str, value: Any, default: Any) -> None:
+    """Compares a value's type with its default's; a default that is none of these says nothing.
+
+    Raises:
+        UserError: another type.
+    """
+    words = _TYPES.get(type(default))
+    if words is None or type(value) is type(default):
+        return
+    if type(default) is float and type(value) is int:
+        return
+    raise UserError(
+        f"The option {option} of the loss {name!r} is {words}, such as {default!r}; found "
+        f"{value!r} ({type(value).__name__})."
+    )
 
 
 def _load(name: str) -> type["nn.Module"]:

@@ -24,7 +24,9 @@ def mean_encoder(folders: Sequence[Path]) -> SpeakerEncoder:
     """Gives the encoder whose weights, and statistics of batch norm, are the means of several.
 
     Args:
-        folders: encoders of one architecture; what is no number with a fraction is the first's.
+        folders: encoders of one architecture, one for each step that was validated; what is no
+            number with a fraction is the first's. The mean of two or more has trained weights in
+            it, also where the first is the encoder before training.
 
     Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better
     Generalization"; `average_nbest_models` of ESPnet.
@@ -38,6 +40,8 @@ def mean_encoder(folders: Sequence[Path]) -> SpeakerEncoder:
         for name in sums:
             sums[name] += state[name]
     model.load_state_dict({k: v / len(folders) for k, v in sums.items()}, strict=False)
+    if len(folders) > 1:
+        model.config.untrained_head = False
     return model
 
 

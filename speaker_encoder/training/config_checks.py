@@ -144,6 +144,8 @@ def _try_loss(loss: dict[str, Any] | list[dict[str, Any]], values: Values) -> st
         module(batch, torch.arange(num_speakers).repeat_interleave(num_utterances))
     except UserError as error:
         return f"utterances_per_speaker: {error}"
+    except (TypeError, ValueError) as error:
+        return f"loss: its options {shown(loss)} fail on a batch: {error}"
     if values["scheduler_metrics"] == "val_loss" and is_only_for_training(module):
         return (
             f'scheduler_metrics: found "val_loss", and the loss {loss_title(loss)} has no meaning '
@@ -153,7 +155,12 @@ def _try_loss(loss: dict[str, Any] | list[dict[str, Any]], values: Values) -> st
 
 
 def _check_optimizer(values: Values) -> str | None:
-    optimizer = values["optimizer"]
+    optimizer, given = values["optimizer"], values["training_arguments"]
+    if optimizer["name"] != "adam" and "optim" in given:
+        return (
+            f"optimizer: found {shown(optimizer['name'])}, and training_arguments has optim. "
+            "Keep one of them"
+        )
     if optimizer.get("nesterov") and not optimizer["momentum"]:
         return "optimizer: nesterov true needs a momentum above 0, found 0"
     return None
@@ -177,6 +184,8 @@ def _check_schedule(values: Values) -> str | None:
 def _check_lora(values: Values) -> str | None:
     others = ("train_only_head", "freeze_feature_encoder", "freeze")
     both = [name for name in others if values[name]]
+    if values["lora"] is not None and not values["lora"]["target"]:
+        return "lora: its option target is empty. Name modules in it, or set lora to null"
     if values["lora"] is not None and both:
         return (
             f"lora: given together with {both[0]}; lora freezes the encoder itself, and its option "
@@ -218,7 +227,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("data_parallel", "speakers_per_batch", "device"), _check_data_parallel),
     (("output_dir",), _check_output_dir),
     (("push_to_hub", "hub_model_id"), _check_push),
-    (("optimizer",), _check_optimizer),
+    (("optimizer", "training_arguments"), _check_optimizer),
     (("lora", "train_only_head", "freeze_feature_encoder", "freeze"), _check_lora),
     (("ema_decay", "lora", "training_arguments"), _check_apart),
     (("average_best", "val_data_root"), _check_average),

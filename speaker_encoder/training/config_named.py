@@ -106,9 +106,9 @@ class Named(Kind):
 
     def _read(self, value: Any) -> dict[str, Any]:
         given = {"name": value} if isinstance(value, str) else value
-        if not isinstance(given, dict) or given.get("name") not in self.known:
+        name = given.get("name") if isinstance(given, dict) else None
+        if not isinstance(name, str) or name not in self.known:
             raise self._refuse(value)
-        name = given["name"]
         options = {option: inner for option, inner in given.items() if option != "name"}
         return {"name": name, **read_options(name, self.known[name], options)}
 

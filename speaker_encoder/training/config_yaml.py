@@ -30,6 +30,22 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self.repeated: list[str] = []
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        name = node.tag.removeprefix(_TAG)
+        pattern = _SCALARS.get(name)
+        is_scalar = isinstance(node, yaml.ScalarNode)
+        if pattern is None:
+            is_plain = name in ("str", "seq", "map")
+        else:
+            is_plain = is_scalar and re.fullmatch(pattern, node.value) is not None
+        if not is_plain:
+            raise YamlProblem(
+                f"line {node.start_mark.line + 1}: not YAML of plain data: a tag, such as !!binary "
+                "or !!timestamp, that JSON has no value for. Leave the tag out, and put a text "
+                "between quotes"
+            )
+        return super().construct_object(node, deep)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         lines: dict[str, int] = {}
         for key_node, _ in node.value:

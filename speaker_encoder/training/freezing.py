@@ -47,12 +47,19 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
     Batch norm whose weights are all frozen keeps its statistics too: `SpeakerEncoder.train`.
 
     Raises:
-        UserError: a pattern matches nothing.
+        UserError: a pattern matches nothing, or nothing of the encoder is left to train.
     """
     chosen = set(matching_parameters(model, patterns, "freeze"))
     for name, parameter in model.named_parameters():
         if name in chosen:
             parameter.requires_grad_(False)
+    encoder = [(name, p) for name, p in model.named_parameters() if name.startswith("backbone.")]
+    if not any(p.requires_grad for _, p in encoder):
+        raise UserError(
+            f"freeze: {', '.join(map(repr, patterns))} leaves none of the encoder's {len(encoder)} "
+            "parameters to train. Name fewer of them in freeze, or set train_only_head and "
+            "freeze_feature_encoder to false where they are true."
+        )
     left = sum(p.numel() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() for p in model.parameters())
     _logger.info("freeze: %d of the encoder's %d weights are trained", left, whole)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import fnmatch
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -16,7 +17,10 @@ from speaker_encoder.training.freezing import matching_parameters, nearest_names
 if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder
 
-_ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+_ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+_TAKES_WEIGHTS = ("TDNNLayer", "SharedContextPooling", "ContextStatisticsPooling")
+"""Modules that compute with the weights of those inside them, and would pass adapters by."""
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ def add_lora(model: SpeakerEncoder, options: dict[str, Any]) -> None:
         options: `r`, `alpha`, `dropout`, `target`, `train`, as the config's `lora`.
 
     Raises:
-        UserError: peft is not installed, or a pattern matches nothing.
+        UserError: peft is not installed, a pattern matches nothing, or peft refuses a module.
 
     Source: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", eq. 3.
     """
@@ -48,10 +52,16 @@ def add_lora(model: SpeakerEncoder, options: dict[str, Any]) -> None:
         r=options["r"],
         lora_alpha=options["alpha"],
         lora_dropout=options["dropout"],
-        target_modules=[name.removeprefix("backbone.") for name in targets],
+        target_modules=_whole_names(name.removeprefix("backbone.") for name in targets),
         bias="none",
     )
-    inject_adapter_in_model(lora, model.backbone)
+    try:
+        inject_adapter_in_model(lora, model.backbone)
+    except ValueError as error:
+        raise UserError(
+            f"lora: peft refuses adapters with these options: {error}. The option target names "
+            f"{', '.join(map(repr, options['target']))}."
+        ) from error
     for name, parameter in model.named_parameters():
         if name in trained:  # peft freezes all but the adapters
             parameter.requires_grad_(True)
@@ -84,16 +94,44 @@ def without_adapters(model: SpeakerEncoder) -> SpeakerEncoder:
     return plain
 
 
+def _whole_names(names: Iterable[str]) -> str:
+    """Gives the pattern of these names alone; peft would also look for each at names' ends."""
+    return f"^(?:{'|'.join(map(re.escape, names))})$"
+
+
+def _can_be_adapted(module: nn.Module) -> bool:
+    """Can peft adapt it: not a grouped convolution, which it cannot merge, nor a dilated one.
+
+    The adapter of a dilated convolution is not dilated: its frames are others in number.
+    """
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)) and (
+        module.groups > 1 or max(module.dilation) > 1
+    ):
+        return False
+    return type(module) in _ADAPTABLE
+
+
 def _target_modules(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Gives the names of the modules that the patterns match, whole names or their ends.
 
     Raises:
-        UserError: a pattern matches no module that can have an adapter.
+        UserError: there is no pattern, or one matches no module that can have an adapter.
     """
+    if not patterns:
+        raise UserError(
+            "lora: its option target is empty. Name the modules that get adapters in it, or set "
+            "lora to null."
+        )
+    unheard = {
+        id(part)
+        for module in model.modules()
+        if type(module).__name__ in _TAKES_WEIGHTS
+        for part in module.modules()
+    }
     known = [
         name
         for name, module in model.named_modules()
-        if name.startswith("backbone.") and type(module) in _ADAPTABLE
+        if name.startswith("backbone.") and _can_be_adapted(module) and id(module) not in unheard
     ]
     chosen: set[str] = set()
     for pattern in patterns:
@@ -104,9 +142,10 @@ def _target_modules(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         }
         if not found:
             raise UserError(
-                f"lora: no linear or convolutional module of this encoder is like {pattern!r}. "
-                f"Some that are near: {', '.join(nearest_names(pattern, known))}. Write them, or "
-                "patterns of them, into lora's option target."
+                "lora: no linear or convolutional module of this encoder that can have an adapter "
+                f"is like {pattern!r}. Some that are near: "
+                f"{', '.join(nearest_names(pattern, known))}. Write them, or patterns of them, "
+                "into lora's option target."
             )
         chosen |= found
     return [name for name in known if name in chosen]

@@ -63,8 +63,10 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
 
     The layers are `encoder.layers` where there are any, else the encoder's longest numbered stack
     (`layers.3`, `blocks.3`, `layer3`, and the `_l3` of an LSTM). What stands before the stack is
-    below its first layer; what stands behind it, the loss, and parameters that are listed before
-    the modules they belong to are the top, d = 0.
+    below its first layer; what stands behind it, the loss, parameters that are listed before the
+    modules they belong to, and the last norm of an encoder with `do_stable_layer_norm` are the
+    top, d = 0. SpeechBrain's x-vector numbers the convolution and the norm of a TDNN layer, which
+    count as two layers.
 
     Args:
         model: with the encoder as `backbone`.
@@ -87,12 +89,17 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
         )
     longest = max(stacks, key=lambda stack: (stack.endswith(".encoder"), len(stacks[stack])))
     order = {number: place for place, number in enumerate(sorted(stacks[longest]))}
+    late_norm = f"{longest}.layer_norm." if _has_late_norm(model.get_submodule(longest)) else None
     scales, is_below = {}, True
     for name in names:
         found = _LAYER.search(name)
         if found and _stack(name, found) == longest:
             distance, is_below = len(order) - order[_number(found)], False
-        elif not name.startswith("backbone.") or _is_listed_early(name):
+        elif (
+            not name.startswith("backbone.")
+            or _is_listed_early(name)
+            or (late_norm and name.startswith(late_norm))
+        ):
             distance = 0
         else:
             distance = len(order) + 1 if is_below else 0
@@ -106,6 +113,11 @@ def _is_listed_early(name: str) -> bool:
     These are the weights of a sum of layers, and the vector of self-attentive pooling.
     """
     return name.count(".") == 1 or name.endswith(".attention")
+
+
+def _has_late_norm(stack: nn.Module) -> bool:
+    """Is its `layer_norm`, which transformers lists before the layers, applied behind them."""
+    return bool(getattr(getattr(stack, "config", None), "do_stable_layer_norm", False))
 
 
 def _stack(name: str, found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The record on Weights & Biases: online with a key, else an offline folder."""
+"""The record on Weights & Biases: online with a key and a server, else an offline folder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.run_dir import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
+    from wandb.sdk.wandb_run import Run
 
 WANDB_FOLDER = "wandb"
 _SESSION_FILE_NAME = "session.json"
 _SERVER = "api.wandb.ai"
+_INIT_SECONDS = 20.0
+"""What the server has to answer a new run."""
 _PRIVATE: dict[str, Any] = {
     "console": "off",
     "silent": True,
@@ -40,7 +44,8 @@ class WandbRecord:
     """One run of wandb.
 
     The key is wandb's own, WANDB_API_KEY or the one in ~/.netrc; WANDB_MODE, WANDB_PROJECT and
-    WANDB_ENTITY are obeyed.
+    WANDB_ENTITY are obeyed. A server that does not answer or refuses costs the run nothing: it is
+    recorded offline, with a warning.
 
     Args:
         name: of the run.
@@ -48,7 +53,7 @@ class WandbRecord:
         resume: go on with the run that is recorded there.
 
     Raises:
-        UserError: wandb is not installed.
+        UserError: wandb is not installed, or WANDB_MODE is none of its modes.
     """
 
     def __init__(self, name: str, run_dir: Path, resume: bool) -> None:
@@ -60,18 +65,19 @@ class WandbRecord:
             ) from error
         self._folder = run_dir / WANDB_FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
-        known = {k: v for k, v in _PRIVATE.items() if k in wandb.Settings.model_fields}
-        mode: Any = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-        self._is_offline = mode == "offline"
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT") or "speaker-encoder",
-            name=name,
-            id=self._run_id(resume),
-            dir=str(run_dir),
-            mode=mode,
-            resume="allow",
-            settings=wandb.Settings(**known),
-        )
+        mode = _chosen_mode()
+        run_id = self._run_id(resume)
+        try:
+            self._run = _start_run(name, run_id, run_dir, mode)
+        except wandb.errors.Error as error:
+            _logger.warning(
+                "report_to: wandb cannot record %s (%s: %s); recording in an offline folder",
+                *(mode, type(error).__name__, error),
+            )
+            mode = "offline"
+            wandb.teardown()  # it holds on to the run's id
+            self._run = _start_run(name, run_id, run_dir, mode)
+        self._is_offline = mode in ("offline", "dryrun")
         self._run.define_metric("*", step_metric="step")
 
     def _run_id(self, resume: bool) -> str:
@@ -120,11 +126,55 @@ class WandbRecord:
             _logger.info("the wandb record is in %s; send it with: wandb sync", self._folder)
 
 
+def _start_run(name: str, run_id: str, run_dir: Path, mode: Any) -> Run:
+    import wandb
+
+    known = {k: v for k, v in _PRIVATE.items() if k in wandb.Settings.model_fields}
+    return wandb.init(
+        project=os.environ.get("WANDB_PROJECT") or "speaker-encoder",
+        name=name,
+        id=run_id,
+        dir=str(run_dir),
+        mode=mode,
+        resume="allow",
+        settings=wandb.Settings(init_timeout=_INIT_SECONDS, **known),
+    )
+
+
+def _chosen_mode() -> str:
+    """Gives WANDB_MODE, else whether there is a key.
+
+    Raises:
+        UserError: wandb has no such mode.
+    """
+    import wandb
+
+    mode: Any = os.environ.get("WANDB_MODE")
+    if not mode:
+        return "online" if _has_key() else "offline"
+    try:
+        wandb.Settings(mode=mode)
+    except ValueError as error:
+        raise UserError(
+            f"report_to: the environment's WANDB_MODE is {mode!r}, which wandb does not know. Set "
+            "it to online, offline or disabled, or unset it."
+        ) from error
+    return mode
+
+
 def _has_key() -> bool:
-    """Is there a key of wandb, in the environment or where `wandb login` puts it."""
+    """Is there a key for wandb's server, in the environment or where `wandb login` puts it."""
+    import wandb
+
     if os.environ.get("WANDB_API_KEY"):
         return True
+    server = wandb.setup().settings.base_url
+    hosts = [urlsplit(server).netloc]
+    if server == wandb.Settings().base_url:  # what is not chosen had another name before
+        hosts.append(_SERVER)
+    path = os.environ.get("NETRC")
     try:
-        return netrc.netrc().authenticators(_SERVER) is not None
+        known = netrc.netrc(os.path.expanduser(path) if path else None)
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(known.authenticators(host) is not None for host in hosts)

@@ -216,8 +216,8 @@ _REFERRING = "".join(f"r{n}: [{', '.join([f'!ref <r{n - 1}>'] * 10)}]\n" for n i
         ("lin_neurons: 24", "lin_neurons: 1000000000000", "a number beyond 65536"),
         ("n_fft: 400", "n_fft: 100000000000", "a number beyond 65536"),
         ("lin_neurons: 24", "lin_neurons: 60000", "do not fit its architecture"),
-        ("lin_neurons: 24", "lin_neurons: -24", "made to do harm"),
-        ("[16, 16, 16, 16, 48]", "[a, b, c, d, e]", "made to do harm"),
+        ("lin_neurons: 24", "lin_neurons: -24", "must be at least 1"),
+        ("[16, 16, 16, 16, 48]", "[a, b, c, d, e]", "must be whole numbers"),
         ("n_mels: 80", f"n_mels: 80\ndeep: {'[' * 100_000}", "is not readable YAML"),
     ],
 )

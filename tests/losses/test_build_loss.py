@@ -109,6 +109,14 @@ def test_options_reach_the_loss() -> None:
     )
 
 
+def test_a_whole_number_is_a_number_too() -> None:
+    loss = build_loss("aam_softmax", 8, 4, scale=32, margin=0, easy_margin=True, inter_top_k=2)
+    same = build_loss("aam_softmax", 8, 4, scale=32.0, margin=0.0, easy_margin=True, inter_top_k=2)
+    same.load_state_dict(loss.state_dict())
+    embeddings, labels = torch.randn(8, 8), torch.arange(8) % 4
+    assert torch.equal(loss(embeddings, labels), same(embeddings, labels))
+
+
 def test_options_are_listed_with_their_defaults() -> None:
     assert loss_options("ge2e") == {
         "variant": "softmax",
@@ -141,11 +149,41 @@ def test_options_are_listed_with_their_defaults() -> None:
             "GE2E has the activations null, relu, tanh, sigmoid; found activation 'gelu'.",
         ),
         ("ge2e", {"init_w": 0.0}, "GE2E needs a positive init_w, found 0.0."),
+        (
+            "aam_softmax",
+            {"easy_margin": "off"},
+            "The option easy_margin of the loss 'aam_softmax' is true or false, such as False; "
+            "found 'off' (str).",
+        ),
+        (
+            "aam_softmax",
+            {"inter_top_k": 1.5},
+            "The option inter_top_k of the loss 'aam_softmax' is a whole number, such as 0; "
+            "found 1.5 (float).",
+        ),
+        (
+            "triplet",
+            {"seed": True},
+            "The option seed of the loss 'triplet' is a whole number, such as 0; "
+            "found True (bool).",
+        ),
+        (
+            "softmax_prototypical",
+            {"init_w": None},
+            "The option init_w of the loss 'softmax_prototypical' is a number, such as 10.0; "
+            "found None (NoneType).",
+        ),
+        (
+            "triplet",
+            {"mining": ["batch_hard"]},
+            "The option mining of the loss 'triplet' is a text, such as 'batch_hard'; "
+            "found ['batch_hard'] (list).",
+        ),
     ],
 )
 def test_errors_say_what_is_known(name: str, options: dict, text: str) -> None:
     with pytest.raises(UserError) as caught:
-        build_loss(name, 192, **options)
+        build_loss(name, 192, 10, **options)
     assert str(caught.value) == text
 
 

@@ -26,6 +26,17 @@ def test_the_mean_is_the_formula_also_for_batch_norm(tmp_path):
             assert torch.equal(tensor, states[0][name])
 
 
+def test_a_mean_with_the_encoder_before_training_is_a_trained_one(tmp_path):
+    model = SpeakerEncoder.from_name("ecapa", pretrained=False, encoder_config=TINY_ECAPA)
+    assert model.config.untrained_head
+    model.save_pretrained(tmp_path / "0")
+    model.config.untrained_head = False
+    model.save_pretrained(tmp_path / "1")
+    mean_encoder([tmp_path / "0", tmp_path / "1"]).save_pretrained(tmp_path / "mean")
+    assert not SpeakerEncoder.from_pretrained(tmp_path / "mean").config.untrained_head
+    assert mean_encoder([tmp_path / "0"]).config.untrained_head
+
+
 def test_a_worse_mean_is_not_taken_and_a_better_one_is(make_run, monkeypatch):
     from speaker_encoder.training import TrainConfig, train
     from speaker_encoder.training.validation import Validator

@@ -34,7 +34,7 @@ def test_a_local_encoder_is_built(tmp_path, keys: dict, message: str) -> None:
 def test_a_stage_with_a_named_encoder_is_built_without_its_weights() -> None:
     config = TrainConfig.from_dict({**LEAST, "model_name": "dvector", "freeze": ["no.such"]})
     check_model(config)  # by itself it fails soon enough
-    with pytest.raises(UserError, match="no.such"):
+    with pytest.raises(UserError, match=r"no\.such"):
         check_model(config, is_stage=True)
 
 

@@ -50,6 +50,15 @@ def only_problem(values, overrides=()):
         ("short_utterances", "loop", ['"repeat", "zero_pad"']),
         ("few_utterances", 3, ['"repeat", "drop", "error"']),
         ("scheduler_metrics", "loss", ['"train_loss"', '"val_eer"']),
+        ("optimizer", {"name": ["sgd"]}, ['found {"name": ["sgd"]}', '"radam", "sgd"']),
+        ("lr_schedule", {"name": {}}, ['found {"name": {}}', '"plateau"']),
+        ("head", {"name": []}, ['found {"name": []}', '"mhfa"']),
+        ("head", {}, ["found {}", '"mhfa"']),
+        ("lora", {"target": []}, ["its option target is empty"]),
+        ("loss", {"name": ["ge2e"]}, ['found {"name": ["ge2e"]}', '"ge2e"']),
+        ("loss", {"name": "aam_softmax", "easy_margin": "off"}, ["easy_margin", "true or false"]),
+        ("loss", {"name": "triplet", "seed": 1.5}, ["seed", "a whole number", "found 1.5"]),
+        ("loss", {"name": "aam_softmax", "margin": "x"}, ["margin", "a number", "found 'x'"]),
         ("optimizer", "lion", ['"adam", "adamw", "radam", "sgd"']),
         ("optimizer", {"name": "adam", "momentum": 0.5}, ['"momentum"', "of adam are none"]),
         ("optimizer", {"name": "sgd", "momentum": 2}, ["its option momentum", "at most 1"]),
@@ -76,7 +85,7 @@ def only_problem(values, overrides=()):
         ("loss", {"name": "ge2e", "margin": 1}, ["margin", "Known"]),
         ("loss", {"name": "ge2e", "init_w": -1}, ["positive init_w"]),
         ("loss", {"name": "aam_softmax", "margn": 1}, ["'margn'", "Did you mean 'margin'?"]),
-        ("loss", {"name": "aam_softmax", "margin": "x"}, ["its options", "are refused"]),
+        ("loss", {"name": "ge2e", "activation": []}, ["its options", "are refused"]),
         ("loss", {"name": "softmax", "weight": 2}, ["option of the loss 'softmax': 'weight'"]),
         ("loss", [], ["found []", '"weight" in their sum']),
         ("loss", ["softmax", "ge3e"], ['"ge3e"', '"ge2e"']),
@@ -110,6 +119,14 @@ def test_one_wrong_key(key, value, parts):
     assert problem.startswith(f"{name}: ")
     for part in parts:
         assert part in problem
+
+
+@pytest.mark.parametrize("name", ["sgd", {"name": "adamw"}])
+def test_two_optimizers(name):
+    arguments = {"training_arguments": {"optim": "adamw_torch"}}
+    problem = only_problem({**LEAST, **arguments, "optimizer": name})
+    assert problem.startswith("optimizer: found") and "has optim. Keep one" in problem
+    TrainConfig.from_dict({**LEAST, **arguments})
 
 
 def test_all_problems_at_once():

@@ -71,6 +71,12 @@ def test_every_config_of_the_repository_is_the_same_as_yaml(suffix, tmp_path):
         ("", ["does not hold an object"]),
         ("a: &a\n  b: *a\n", ["not plain data"]),
         ("a: \x00", ["not YAML"]),
+        ("comet_key: !!binary U0VDUkVU", ["line 1: not YAML of plain data: a tag", "!!binary"]),
+        ("b: 1\na: !!timestamp 2024-01-01", ["line 2", "plain data: a tag"]),
+        ("a: [1, !!set {b, c}]", ["plain data: a tag"]),
+        ("a: !!int SECRET", ["line 1", "plain data: a tag"]),
+        ("a: !!bool SECRET", ["line 1", "plain data: a tag"]),
+        ("a: !!float {b: SECRET}", ["line 1", "plain data: a tag"]),
     ],
 )
 def test_what_is_wrong_is_said_and_never_shown(text, parts, tmp_path):

@@ -52,3 +52,20 @@ def test_statistics_stay_where_all_weights_are_frozen_and_go_on_elsewhere():
     }
     assert changed and not any("network.blocks.1." in name for name in changed)
     assert any(".blocks.2." in name for name in changed)
+
+
+@pytest.mark.parametrize("patterns", [["backbone"], ["backbone.network.*", "*.bias"]])
+def test_an_encoder_with_nothing_left_to_train_is_refused(patterns):
+    model = encoder()
+    model.attach_loss(torch.nn.Linear(2, 2))
+    with pytest.raises(UserError, match=r"leaves none of the encoder's \d+ parameters to train"):
+        freeze_parameters(model, patterns)
+
+
+def test_what_was_frozen_before_counts():
+    model = encoder("wavlm-base", TINY_WAVLM)
+    model.freeze(train_only_head=True)
+    with pytest.raises(UserError, match="set train_only_head"):
+        freeze_parameters(
+            model, ["backbone.tdnn", "backbone.projector", "backbone.feature_extractor"]
+        )

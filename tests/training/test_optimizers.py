@@ -54,6 +54,17 @@ def test_wavlm_layers_decay_from_the_head_down():
         assert scales[top] == 1.0
 
 
+def test_the_norm_of_the_encoder_is_at_the_top_only_where_it_stands_behind_the_layers():
+    name = "backbone.wavlm.encoder.layer_norm.weight"
+    _, scales = scales_of("wavlm-base", TINY_WAVLM)
+    assert scales[name] == 0.125
+    _, scales = scales_of("wavlm-base", {**TINY_WAVLM, "do_stable_layer_norm": True})
+    assert scales[name] == 1.0
+    assert scales["backbone.wavlm.encoder.pos_conv_embed.conv.bias"] == 0.125
+    assert scales["backbone.wavlm.encoder.layers.0.layer_norm.bias"] == 0.25
+    assert scales["backbone.wavlm.feature_projection.layer_norm.weight"] == 0.125
+
+
 def test_the_layers_are_the_ssl_encoders_also_below_a_head_with_more_blocks():
     ecapa = {"name": "ecapa", "channels": [8, 8, 8, 8, 24], "attention_channels": 8}
     config = {**TINY_WAVLM, "head": ecapa, "layers": "weighted_sum"}

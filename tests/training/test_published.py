@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.lora import add_lora, without_adapters
+from speaker_encoder.training.lora import add_lora, is_adapted, without_adapters
 from speaker_encoder.training.published import PublishedModel
 
 LORA = {"r": 4, "alpha": 16, "dropout": 0.0, "target": ["q_proj", "out_proj"], "train": []}
@@ -108,6 +108,50 @@ def test_a_pattern_of_nothing_names_what_is_near(key):
     with pytest.raises(UserError) as caught:
         add_lora(encoder("wavlm-base", TINY_WAVLM), {**LORA, key: ["query_proj"]})
     assert "'query_proj'" in str(caught.value) and "q_proj" in str(caught.value)
+
+
+@pytest.mark.parametrize("target", [["kernel"], ["tdnn.*"], ["backbone.tdnn.1.kernel"]])
+def test_the_layers_that_would_pass_an_adapter_by_are_no_targets(target):
+    with pytest.raises(UserError, match="no linear or convolutional module"):
+        add_lora(encoder("wavlm-base", TINY_WAVLM), {**LORA, "target": target})
+
+
+def test_a_target_is_the_module_itself_and_none_whose_name_ends_like_it():
+    model = encoder("wavlm-base", TINY_WAVLM)
+    add_lora(model, {**LORA, "target": ["feature_extractor"]})
+    learning = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert learning and all(
+        name.startswith("backbone.feature_extractor.lora_") for name in learning
+    )
+    assert is_adapted(model)
+
+
+def test_what_cannot_be_adapted_is_told():
+    with pytest.raises(UserError, match="target is empty"):
+        add_lora(encoder(), {**LORA, "target": []})
+    grouped = {**TINY_ECAPA, "groups": [1, 4, 1, 1, 1]}
+    model = encoder(encoder_config=grouped)
+    dilated = "*.blocks.1.res2net_block.blocks.0.conv.conv"
+    for target in ("*.blocks.1.tdnn1.conv.conv", dilated, "asp.tdnn.conv.conv"):
+        with pytest.raises(UserError, match="no linear or convolutional module"):
+            add_lora(model, {**LORA, "target": [target]})
+    with pytest.raises(UserError, match="peft refuses adapters"):
+        add_lora(model, {**LORA, "r": 0, "target": ["*"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder_config"),
+    [("wavlm-base", TINY_WAVLM), ("ecapa", {**TINY_ECAPA, "groups": [1, 4, 1, 1, 1]})],
+)
+def test_everything_can_be_adapted_and_merged(name, encoder_config):
+    model = encoder(name, encoder_config)
+    add_lora(model, {**LORA, "target": ["*"]})
+    if name == "wavlm-base":  # SpecAugment of transformers asks for longer crops than these
+        model.backbone.wavlm.config.apply_spec_augment = False
+    model.train()(torch.randn(2, 16000)).embeddings.square().sum().backward()
+    unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not unused
+    assert not is_adapted(without_adapters(model))
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])

@@ -1,6 +1,7 @@
 """The record of a run in wandb's real offline folder."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def contents(run_dir):
 
 
 def test_metrics_pictures_and_audio_are_in_the_offline_record(tmp_path, monkeypatch):
+    import wandb
     from PIL import Image
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -52,6 +54,7 @@ def test_metrics_pictures_and_audio_are_in_the_offline_record(tmp_path, monkeypa
     tracker.log_image(tmp_path / "umap.png", "val_umap", 3)
     tracker.log_audio(np.zeros(1600, np.float32), 16000, "a.wav", 3, {"speaker": "p225"})
     tracker.finish()
+    wandb.teardown()  # waits for the last bytes
     (found,) = contents(tmp_path)
     for part in (b"train/loss", b"0.125", b"train/eer", b"my run", b"val_umap", b"model_name"):
         assert part in found, part
@@ -79,3 +82,63 @@ def test_without_wandb_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="pip install wandb"):
         record(tmp_path)
+
+
+RECORD = """
+import logging, sys
+from pathlib import Path
+from speaker_encoder.training import tracking_wandb
+logging.basicConfig(level="INFO")
+tracking_wandb._INIT_SECONDS = 1.0
+record = tracking_wandb.WandbRecord("my run", Path(sys.argv[1]), resume=False)
+record.log_metrics({"loss": 0.0625}, "train", 4, 0.6)
+record.close()
+"""
+
+
+def in_a_process(folder, **environment):
+    """Records in a process that has only these variables of wandb."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and k != "NETRC"}
+    return subprocess.run(
+        [sys.executable, "-c", RECORD, str(folder / "run")],
+        env={**kept, "HOME": str(folder), "USERPROFILE": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def nobody():
+    """The address of a server on this machine that refuses every connection."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and never listens
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+def test_a_server_that_cannot_be_reached_leaves_an_offline_record(tmp_path, nobody):
+    (tmp_path / ".netrc").write_text(f"machine {nobody} login user password {'a' * 40}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    found = in_a_process(tmp_path, WANDB_BASE_URL=f"http://{nobody}")
+    assert found.returncode == 0, found.stderr
+    assert "wandb cannot record online (CommError" in found.stderr  # it went by the key
+    assert "send it with: wandb sync" in found.stderr
+    assert b"0.0625" in b"".join(contents(tmp_path / "run"))
+
+
+def test_a_key_of_another_server_is_none(tmp_path, nobody):
+    (tmp_path / ".netrc").write_text(f"machine other.server login user password {'a' * 40}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    found = in_a_process(tmp_path, WANDB_BASE_URL=f"http://{nobody}")
+    assert found.returncode == 0 and "cannot record" not in found.stderr, found.stderr
+    assert len(contents(tmp_path / "run")) == 1
+
+
+def test_an_unknown_mode_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(UserError, match=r"WANDB_MODE is 'ofline'.*online, offline or disabled"):
+        record(tmp_path)
+    found = in_a_process(tmp_path, WANDB_MODE="ofline")  # wandb itself has not started yet
+    assert "UserError: report_to: the environment's WANDB_MODE" in found.stderr
