@@ -34,11 +34,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_driver() -> Iterator:
-    yield from browser.start_browser(
-        # A microphone that beeps, which pages may use without asking.
-        "use-fake-device-for-media-stream",
-        "use-fake-ui-for-media-stream",
-    )
+    yield from browser.start_browser()
 
 
 @pytest.fixture

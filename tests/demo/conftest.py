@@ -1,7 +1,9 @@
 """Recordings of real speakers."""
 
 import csv
+from collections.abc import Iterator
 
+import browser
 import pytest
 
 
@@ -16,3 +18,13 @@ def recordings(data_dir):
                 found.setdefault(row["speaker"], []).append((float(row["seconds"]), path))
     speakers = sorted(found)[::60][:3]
     return {name: [path for _, path in sorted(found[name], reverse=True)] for name in speakers}
+
+
+@pytest.fixture(scope="session")
+def shared_driver() -> Iterator:
+    """A browser of its own: of a page from a server it asks for the icon later, in other tests."""
+    yield from browser.start_browser(
+        # A microphone that beeps, which the page may use without asking.
+        "use-fake-device-for-media-stream",
+        "use-fake-ui-for-media-stream",
+    )
