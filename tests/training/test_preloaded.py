@@ -45,7 +45,7 @@ def test_what_a_process_begins_with_and_how_it_ends(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "70")
     (tmp_path / "tell.py").write_text(TELL)
     arguments = [tmp_path / "tell.py", json.dumps(preloaded._HEAVY)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = preloaded._of_now()
     umask = os.umask(0o027)
     try:
         fresh = subprocess.Popen(
@@ -84,7 +84,7 @@ def test_an_error_has_its_traceback_and_a_signal_its_number(tmp_path):
 
 @pytest.mark.parametrize("name", ["HF_ENDPOINT", "COMET_URL_OVERRIDE", "OMP_NUM_THREADS"])
 def test_what_is_read_on_import_needs_a_fresh_process(name):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = preloaded._of_now()
     assert Preloaded.can_have({**environment, "SPEAKER_ENCODER_CACHE": "here"})
     changed = {**environment, name: "7"}
     assert not Preloaded.can_have(changed)
