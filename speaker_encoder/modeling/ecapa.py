@@ -6,7 +6,6 @@ Aggregation in TDNN Based Speaker Verification"; ``speechbrain.lobes.models.ECAP
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,10 +13,10 @@ from torch import nn
 from torch.nn.functional import pad
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.modeling.backbone import Backbone, PretrainedParts, complete_encoder_config
+from speaker_encoder.modeling.backbone import complete_encoder_config
 from speaker_encoder.modeling.speechbrain_parts import (
     FEATURE_DEFAULTS,
-    load_speechbrain_folder,
+    SpeechBrainBackbone,
     mirror_own_ends,
     most_mirrored,
     own_ends,
@@ -40,7 +39,7 @@ NETWORK_DEFAULTS: dict[str, Any] = {
 """Arguments of SpeechBrain's ``ECAPA_TDNN``; the values of its ``spkrec-ecapa-voxceleb``."""
 
 
-class EcapaBackbone(Backbone):
+class EcapaBackbone(SpeechBrainBackbone):
     """Log-mel -> SpeechBrain's ``ECAPA_TDNN``.
 
     Args:
@@ -51,6 +50,7 @@ class EcapaBackbone(Backbone):
     """
 
     encoder_kind: ClassVar[str] = "ecapa"
+    network_defaults: ClassVar[dict[str, Any]] = NETWORK_DEFAULTS
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:
         super().__init__()
@@ -88,25 +88,6 @@ class EcapaBackbone(Backbone):
         fractions = (num_frames - 0.5) / features.shape[1]
         with own_ends(num_frames):
             return self.network(features, fractions).squeeze(1)
-
-    def _as_input(self, features: torch.Tensor) -> torch.Tensor:
-        return features.to(next(self.network.parameters()).dtype)
-
-    @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Says if ``folder`` is a SpeechBrain model folder of this family."""
-        from speaker_encoder.modeling.speechbrain_networks import family_of
-
-        return family_of(folder) == cls.encoder_kind
-
-    @classmethod
-    def load_pretrained(cls, folder: Path) -> PretrainedParts:
-        """Reads a SpeechBrain folder: its YAML as plain data, the weights beside it.
-
-        Raises:
-            UserError: the YAML holds more than a known ECAPA-TDNN, or a file is damaged.
-        """
-        return load_speechbrain_folder(folder, cls.encoder_kind, NETWORK_DEFAULTS)
 
 
 def check_architecture(encoder_config: dict[str, Any]) -> None:

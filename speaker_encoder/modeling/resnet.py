@@ -6,18 +6,17 @@ Source: ``speechbrain.lobes.models.ResNet``, the network of ``spkrec-resnet-voxc
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import softmax
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.modeling.backbone import Backbone, PretrainedParts, complete_encoder_config
+from speaker_encoder.modeling.backbone import complete_encoder_config
 from speaker_encoder.modeling.mel import is_valid_frame
 from speaker_encoder.modeling.speechbrain_parts import (
     FEATURE_DEFAULTS,
-    load_speechbrain_folder,
+    SpeechBrainBackbone,
     speechbrain_log_mel,
 )
 
@@ -31,7 +30,7 @@ NETWORK_DEFAULTS: dict[str, Any] = {
 """Arguments of SpeechBrain's ``ResNet``; the values of its ``spkrec-resnet-voxceleb``."""
 
 
-class ResNetBackbone(Backbone):
+class ResNetBackbone(SpeechBrainBackbone):
     """Log-mel as an image -> residual blocks -> attentive statistics -> linear -> batch norm.
 
     Args:
@@ -42,6 +41,7 @@ class ResNetBackbone(Backbone):
     """
 
     encoder_kind: ClassVar[str] = "resnet"
+    network_defaults: ClassVar[dict[str, Any]] = NETWORK_DEFAULTS
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:
         super().__init__()
@@ -66,11 +66,10 @@ class ResNetBackbone(Backbone):
         In training mode batch norm takes its statistics from all frames, also from those behind
         an utterance's end: train on crops of one length.
         """
-        dtype = next(self.network.parameters()).dtype
         if lengths is None:
-            return self.network(self.log_mel(input_values, None).to(dtype))
+            return self.network(self._as_input(self.log_mel(input_values, None)))
         num_frames = lengths // self.log_mel.power_mel.hop + 1
-        return self._embed(self.log_mel(input_values, num_frames).to(dtype), num_frames)
+        return self._embed(self._as_input(self.log_mel(input_values, num_frames)), num_frames)
 
     def _embed(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         """Upstream's forward with what lies behind each utterance's end kept at zero."""
@@ -88,22 +87,6 @@ class ResNetBackbone(Backbone):
         variance = (frames.square() * weights).sum(dim=2) - mean.square()
         pooled = torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1)
         return network.norm_embed(network.fc_embed(network.norm_stats(pooled)))
-
-    @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Says if ``folder`` is a SpeechBrain model folder of this family."""
-        from speaker_encoder.modeling.speechbrain_networks import family_of
-
-        return family_of(folder) == cls.encoder_kind
-
-    @classmethod
-    def load_pretrained(cls, folder: Path) -> PretrainedParts:
-        """Reads a SpeechBrain folder: its YAML as plain data, the weights beside it.
-
-        Raises:
-            UserError: the YAML holds more than a known ResNet, or a file is damaged.
-        """
-        return load_speechbrain_folder(folder, cls.encoder_kind, NETWORK_DEFAULTS)
 
 
 def _network(encoder_config: dict[str, Any]) -> Any:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from speaker_encoder.modeling.backbone import PretrainedParts
+from speaker_encoder.modeling.backbone import Backbone, PretrainedParts
 from speaker_encoder.modeling.mel import PowerMel, SentenceNormalizedLogMel, mel_filters_htk
 from speaker_encoder.modeling.weights import read_pickled_weights
 
@@ -117,3 +117,33 @@ def load_speechbrain_folder(
     constants = speechbrain_log_mel(num_mels, encoder_config).state_dict()
     state_dict.update({f"log_mel.{name}": tensor for name, tensor in constants.items()})
     return PretrainedParts(encoder_config, state_dict)
+
+
+class SpeechBrainBackbone(Backbone):
+    """One of SpeechBrain's embedding networks, as ``network``, behind our own log-mel.
+
+    A subclass says ``encoder_kind``, a key of ``speechbrain_networks.NETWORKS``, and
+    ``network_defaults``, the arguments of upstream's class.
+    """
+
+    network_defaults: ClassVar[dict[str, Any]]
+    network: Any
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Says if ``folder`` is a SpeechBrain model folder of this family."""
+        from speaker_encoder.modeling.speechbrain_networks import family_of
+
+        return family_of(folder) == cls.encoder_kind
+
+    @classmethod
+    def load_pretrained(cls, folder: Path) -> PretrainedParts:
+        """Reads a SpeechBrain folder: its YAML as plain data, the weights beside it.
+
+        Raises:
+            UserError: the YAML holds more than a known network, or a file is damaged.
+        """
+        return load_speechbrain_folder(folder, cls.encoder_kind, cls.network_defaults)
+
+    def _as_input(self, features: torch.Tensor) -> torch.Tensor:
+        return features.to(next(self.network.parameters()).dtype)

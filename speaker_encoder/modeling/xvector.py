@@ -6,7 +6,6 @@ Source: Snyder et al. 2018, "X-Vectors: Robust DNN Embeddings for Speaker Recogn
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,11 +13,11 @@ from torch import nn
 from torch.nn.functional import pad
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.modeling.backbone import Backbone, PretrainedParts, complete_encoder_config
+from speaker_encoder.modeling.backbone import complete_encoder_config
 from speaker_encoder.modeling.mel import is_valid_frame
 from speaker_encoder.modeling.speechbrain_parts import (
     FEATURE_DEFAULTS,
-    load_speechbrain_folder,
+    SpeechBrainBackbone,
     mirror_own_ends,
     most_mirrored,
     own_ends,
@@ -36,7 +35,7 @@ NETWORK_DEFAULTS: dict[str, Any] = {
 """Arguments of SpeechBrain's ``Xvector``; the values of its ``spkrec-xvect-voxceleb``."""
 
 
-class XVectorBackbone(Backbone):
+class XVectorBackbone(SpeechBrainBackbone):
     """Log-mel -> dilated convolutions -> mean and deviation over time -> linear.
 
     Args:
@@ -47,6 +46,7 @@ class XVectorBackbone(Backbone):
     """
 
     encoder_kind: ClassVar[str] = "xvector"
+    network_defaults: ClassVar[dict[str, Any]] = NETWORK_DEFAULTS
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:
         super().__init__()
@@ -85,25 +85,6 @@ class XVectorBackbone(Backbone):
             for layer in layers:
                 frames = layer(frames)
         return linear(_statistics(frames, num_frames, pooling.eps))
-
-    def _as_input(self, features: torch.Tensor) -> torch.Tensor:
-        return features.to(next(self.network.parameters()).dtype)
-
-    @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Says if ``folder`` is a SpeechBrain model folder of this family."""
-        from speaker_encoder.modeling.speechbrain_networks import family_of
-
-        return family_of(folder) == cls.encoder_kind
-
-    @classmethod
-    def load_pretrained(cls, folder: Path) -> PretrainedParts:
-        """Reads a SpeechBrain folder: its YAML as plain data, the weights beside it.
-
-        Raises:
-            UserError: the YAML holds more than a known x-vector, or a file is damaged.
-        """
-        return load_speechbrain_folder(folder, cls.encoder_kind, NETWORK_DEFAULTS)
 
 
 def _check_architecture(encoder_config: dict[str, Any]) -> None:
