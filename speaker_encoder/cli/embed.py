@@ -4,6 +4,8 @@ example:
   speaker-encoder embed --model_name ecapa --dataset_name VCTK --dataset_dir VCTK-Corpus
   speaker-encoder embed --model_name ecapa --dataset_dir corpus --checkpoint runs/my_run/model \\
       --output_dir embeddings --format pt --format parquet --average robust
+  speaker-encoder embed --model_name dvector --dataset_dir corpus --checkpoint runs/my_run \\
+      --space pretrained --output_dir embeddings
   torchrun --nproc_per_node 4 create_speaker_emb_dataset.py --model_name ecapa \\
       --dataset_dir corpus --model_device cuda
 It may be stopped at any time: the same command goes on from there.
@@ -37,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_device", default="best", help="cpu, cuda, cuda:<number>, best (default)"
     )
     _add_output_arguments(parser)
+    parser.add_argument(
+        "--space", default="own",
+        help="own (default), or pretrained: mapped to the embeddings of the encoder that the model "
+        "was fine-tuned from, for a TTS model that was trained on those",
+    )  # fmt: skip
     _add_audio_arguments(parser)
 
 
@@ -106,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_seconds=arguments.batch_seconds,
         num_workers=arguments.num_workers,
         dtype=arguments.dtype,
+        space=arguments.space,
         overwrite=arguments.overwrite,
         dry_run=arguments.dry_run,
         report_path=arguments.report,

@@ -1,9 +1,9 @@
 """Finds the best encoder between a pretrained and a fine-tuned one, on trials of both worlds.
 
-Fine-tuning gains on the new speech and forgets the old; the weights between keep most of both. With
-reference trials, alpha is the one with the lowest validation EER that keeps the reference EER;
-without, the smallest whose validation EER is within noise of the lowest. Both must have a trained
-head, and the same one.
+Fine-tuning gains on the new speech and forgets the old; the weights between keep most of both. Only
+an alpha that beats the pretrained encoder (alpha 0) beyond noise is taken: with reference trials the
+one with the lowest validation EER that keeps the reference EER; without, the smallest within noise
+of the lowest. Both must have a trained head, and the same one.
 
 example:
   speaker-encoder interpolate dvector runs/mine --trials dev.txt --data_root my_corpus \\
@@ -64,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="by which the reference EER may rise (default: 0.1, that is 10 %% of it)",
     )
     parser.add_argument(
+        "--allow_worse",
+        action="store_true",
+        help="choose among all alphas, also those that do not beat the pretrained encoder beyond "
+        "noise",
+    )
+    parser.add_argument(
         "--output_dir", metavar="DIR", help="model/, interpolation.json and interpolation.png"
     )
     parser.add_argument(
@@ -103,7 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options_of(arguments: argparse.Namespace) -> InterpolationOptions:
-    from speaker_encoder.training.interpolation_run import ALPHAS, InterpolationOptions
+    from speaker_encoder.training.interpolation_curve import ALPHAS
+    from speaker_encoder.training.interpolation_run import InterpolationOptions
 
     count = len(arguments.finetuned)
     if arguments.average != (count > 1):
@@ -130,6 +137,7 @@ def _options_of(arguments: argparse.Namespace) -> InterpolationOptions:
         reference_data_root=arguments.reference_data_root,
         alphas=alphas,
         forgetting_tolerance=arguments.forgetting_tolerance,
+        allow_worse=arguments.allow_worse,
         model_device=arguments.model_device,
         batch_size=arguments.batch_size,
         use_cache=not arguments.no_cache,

@@ -19,6 +19,7 @@ COMMANDS = {
     "plot": "draw embeddings, and how alike the speakers are",
     "evaluate": "measure encoders on verification trials: EER, minDCF, Cllr",
     "interpolate": "find the best encoder between a pretrained and a fine-tuned one",
+    "compare-embeddings": "say how alike two exports of the same corpus are",
     "check-trials": "find what is wrong with a trial list",
     "verify": "say whether two recordings are of one speaker",
     "prepare": "make a corpus of archives that you downloaded: VoxCeleb, LibriSpeech, MUSAN, ...",

@@ -76,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="training data named in the model card, a Hub id if it has one; repeatable",
     )
+    parser.add_argument(
+        "--allow_worse",
+        action="store_true",
+        help="push the model of a run that found nothing better than what it started from",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,7 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     names = ("repo_id", "private", "revision", "commit_message", "dtype", "include_loss", "license")
     options = PushOptions(
-        **{name: getattr(arguments, name) for name in names}, datasets=tuple(arguments.datasets)
+        **{name: getattr(arguments, name) for name in names},
+        datasets=tuple(arguments.datasets),
+        allow_worse=arguments.allow_worse,
     )
     with _ended_by_signals():
         outcome = push_folder(arguments.folder, options)

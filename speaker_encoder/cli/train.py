@@ -118,11 +118,18 @@ def _launch(config: TrainConfig, arguments: argparse.Namespace) -> int:
 def _validate(config: TrainConfig) -> int:
     """Prints the resolved config and what the corpora hold."""
     from speaker_encoder.training.data import load_data
+    from speaker_encoder.training.recipe import fill_recipe
+    from speaker_encoder.training.resume import as_started
+    from speaker_encoder.training.run_dir import RunDirectory
 
+    config = as_started(config, RunDirectory(Path(config.output_dir) / config.run_id))
+    if config.left_to_recipe:
+        config, _ = fill_recipe(config)
+        _check(config)
     found = [(title, load_data(stage)) for title, stage in _stages(config)]
     print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
     for title, data in found:
-        for split in (data.training, data.validation):
+        for split in (data.training, data.replay, data.validation):
             if split is not None:
                 print(f"{title}{split}")
         if data.trials is not None and data.trials.labels is not None:

@@ -15,6 +15,7 @@ from speaker_encoder.export.files import write_bytes_atomically
 
 MANIFEST_NAME = "embeddings.manifest.json"
 _VERSION = 1
+_OWN_SPACE = "own"
 _PACKAGES = ("torch", "transformers", "speechbrain", "numpy", "soundfile", "soxr")
 
 
@@ -35,7 +36,10 @@ class Provenance:
     @property
     def identity(self) -> str:
         """One word for all that an utterance's embedding depends on beside the audio."""
-        content = [self.model["weights_sha256"], self.embedding_settings]
+        settings = dict(self.embedding_settings)
+        if settings.get("space") == _OWN_SPACE:  # as embeddings of before there were others
+            del settings["space"]
+        content = [self.model["weights_sha256"], settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
     def as_entry(self) -> dict[str, Any]:
@@ -111,7 +115,7 @@ def refuse_other(
         if old_model.get("weights_sha256") != new.model["weights_sha256"]
         and old_model.get(name) != new.model[name]
     ]
-    old_settings = {**entry["embedding"], **entry["speakers"]}
+    old_settings = {"space": _OWN_SPACE, **entry["embedding"], **entry["speakers"]}
     for name, value in {**new.embedding_settings, **new.speaker_settings}.items():
         if old_settings.get(name) != value:
             differences.append(f"{name}: there {old_settings.get(name)!r}, now {value!r}")

@@ -75,6 +75,26 @@ def load_encoder(options: ExportOptions) -> SpeakerEncoder:
     return encoder.eval()
 
 
+def model_folder(name: str, **hub_options: Any) -> Path:
+    """The folder, here or of a snapshot of the Hub, that an encoder is loaded from.
+
+    Args:
+        name: of an encoder, its folder or file, or the folder of a run.
+        **hub_options: as to `from_pretrained`.
+
+    Raises:
+        UserError: it cannot be found.
+    """
+    from speaker_encoder.modeling.registry import NAMES
+    from speaker_encoder.modeling.sources import locate
+
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    place = name if name in NAMES else _folder_of_run(path, name)
+    return locate(place, **hub_options).folder
+
+
 def _folder_of_run(path: Path, checkpoint: str) -> str:
     """The model's folder of a run directory; any other name as it is."""
     if not path.is_dir() or (path / "config.json").is_file():

@@ -12,6 +12,7 @@ from speaker_encoder.errors import UserError
 
 AVERAGES = ("mean", "normalized", "robust")
 DTYPES = ("float32", "bfloat16")
+SPACES = ("own", "pretrained")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ExportOptions:
         batch_seconds: audio of one batch; 0: one utterance at a time; None: what the device likes.
         num_workers: processes that decode; None: what the device likes.
         dtype: what the encoder computes in; files are float32 always.
+        space: ``own``, or ``pretrained``: mapped to that of the encoder before fine-tuning.
         overwrite: replace embeddings of another model or of other options.
         dry_run: say what would be done, write nothing.
         report_path: where the report goes; None: beside the output.
@@ -59,6 +61,7 @@ class ExportOptions:
     batch_seconds: float | None = None
     num_workers: int | None = None
     dtype: str = "float32"
+    space: str = "own"
     overwrite: bool = False
     dry_run: bool = False
     report_path: str | None = None
@@ -76,6 +79,7 @@ class ExportOptions:
         check_trim_method(self.trim_silence)
         check_choice("--average", self.average, AVERAGES)
         check_choice("--dtype", self.dtype, DTYPES)
+        check_choice("--space", self.space, SPACES)
         if not self.formats:
             raise UserError(f"No format is asked for. Known: {', '.join(FORMATS)}.")
         for name in self.formats:
@@ -115,6 +119,7 @@ class ExportOptions:
             "windows_seconds": self.windows_seconds,
             "hop_seconds": self.hop_seconds,
             "dtype": self.dtype,
+            "space": self.space,
         }
 
     def speaker_settings(self) -> dict[str, Any]:

@@ -28,9 +28,16 @@ from speaker_encoder.export.manifest import (
     refuse_other,
     write_entry,
 )
-from speaker_encoder.export.model import choose_device, describe_model, file_tag, load_encoder
+from speaker_encoder.export.model import (
+    choose_device,
+    describe_model,
+    file_tag,
+    load_encoder,
+    model_folder,
+)
 from speaker_encoder.export.options import ExportOptions
 from speaker_encoder.export.planning import Unit
+from speaker_encoder.export.pretrained_space import PretrainedSpace, read_space
 from speaker_encoder.export.processes import Processes
 from speaker_encoder.export.progress import progress_bar
 from speaker_encoder.export.source import FailedFile, Source, leave_out_by_length, open_source
@@ -76,8 +83,11 @@ def embed_corpus(
     encoder = (encoder or load_encoder(options)).eval()
     for name in options.formats:
         FORMATS[name].check(encoder.embedding_dim)
+    space = _space_of(options, encoder)
     provenance = Provenance(
-        describe_model(encoder, options), options.embedding_settings(), options.speaker_settings()
+        describe_model(encoder, options),
+        {**options.embedding_settings(), **(space.settings() if space else {})},
+        options.speaker_settings(),
     )
     if device.type == "cuda" and device.index is None and processes.count > 1:
         device = type(device)("cuda", processes.local_rank)
@@ -87,13 +97,24 @@ def embed_corpus(
         keep_freed_memory()
     torch_module: Any = encoder
     torch_module.to(device)
-    export = _Export(options, source, targets, encoder, provenance, processes)
+    export = _Export(options, source, targets, encoder, provenance, processes, space)
     processes.start()
     try:
         with explained_full_disk():
             return export.run()
     finally:
         processes.stop()
+
+
+def _space_of(options: ExportOptions, encoder: SpeakerEncoder) -> PretrainedSpace | None:
+    """The map of the encoder's embeddings to another space, where one is wanted.
+
+    Raises:
+        UserError: it has none.
+    """
+    if options.space == "own":
+        return None
+    return read_space(model_folder(options.checkpoint or options.model_name), encoder)
 
 
 class _Export:
@@ -107,6 +128,7 @@ class _Export:
         encoder: SpeakerEncoder,
         provenance: Provenance,
         processes: Processes,
+        space: PretrainedSpace | None,
     ) -> None:
         self._options = options
         self._source = source
@@ -114,6 +136,7 @@ class _Export:
         self._encoder = encoder
         self._provenance = provenance
         self._processes = processes
+        self._space = space
 
     def run(self) -> ExportOutcome:
         """Does what is left to do."""
@@ -205,6 +228,8 @@ class _Export:
             item = items[index]
             if store.has(item):
                 continue
+            if self._space is not None:
+                vector = self._space.map(vector)
             for form in self._targets.file_formats:
                 path = self._targets.utterance_path(item, form)
                 write_bytes_atomically(path, form.content(vector))

@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speaker_encoder.hub.card_texts import LIMITS, OWN_USE, UPSTREAM_USE
+from speaker_encoder.hub.card_texts import LIMITS, OWN_USE, SPACE_USE, UPSTREAM_USE
 from speaker_encoder.hub.citations import ENCODER_CITATIONS, LOSS_CITATIONS
-from speaker_encoder.hub.origins import (
-    License,
-    hub_repository,
-    license_of_base,
-)
+from speaker_encoder.hub.origins import License, hub_repository, license_of_base
+from speaker_encoder.hub.source import as_results
 from speaker_encoder.hub.upstream_forms import TRANSFORMERS_SUBFOLDER
+from speaker_encoder.training.measured_card import (
+    INTERPOLATION_CAPTION,
+    measured_section,
+    trials_text,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
+    from speaker_encoder.training.report import Results
+
 PIPELINE_TAG = "feature-extraction"
 LIBRARY_NAME = "speaker-encoder"
-_LEAST_VERDICT = "not measured"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class CardFacts:
         pictures: names in ``plots/``.
         umap_step: of the embeddings in ``umap.png``; None: not known.
         has_upstream: the upstream library's form is there.
+        has_space: there is a map to the pretrained encoder's space, which is another one.
     """
 
     repo_id: str
@@ -55,11 +59,17 @@ class CardFacts:
     pictures: tuple[str, ...] = ()
     umap_step: int | None = None
     has_upstream: bool = False
+    has_space: bool = False
 
     @property
     def is_pretrained(self) -> bool:
         """It started from trained weights."""
         return (self.config or {}).get("pretrained") is not False
+
+    @property
+    def found(self) -> Results | None:
+        """What the run found; None: not known."""
+        return as_results(self.results or {})
 
     @property
     def base_repository(self) -> str | None:
@@ -141,37 +151,30 @@ def _eval_results(facts: CardFacts) -> list[EvalResult]:
     """Gives EER and minDCF of the pushed model, for the Hub's `model-index`."""
     from huggingface_hub import EvalResult
 
-    after = (facts.results or {}).get("after")
-    if not after:
+    found = facts.found
+    if found is None or found.after is None:
         return []
     common: dict[str, Any] = {
         "task_type": PIPELINE_TAG,
         "task_name": "Speaker verification",
         # The trials are the run's own; they are not of the training data that `datasets` names.
         "dataset_type": "unseen-speakers",
-        "dataset_name": _trials_text(facts.results or {}),
+        "dataset_name": trials_text(found),
     }
     return [
         EvalResult(
             metric_type="eer",
             metric_name="EER (%)",
-            metric_value=round(100 * after["eer"], 3),
+            metric_value=round(100 * found.after.eer, 3),
             **common,
         ),
         EvalResult(
             metric_type="min_dcf",
             metric_name="minDCF (p_target 0.01)",
-            metric_value=round(after["min_dcf"], 4),
+            metric_value=round(found.after.min_dcf, 4),
             **common,
         ),
     ]
-
-
-def _trials_text(results: dict[str, Any]) -> str:
-    return (
-        f"{results['num_val_speakers']} speakers that were not trained on, "
-        f"{results['num_targets']} target and {results['num_nontargets']} nontarget trials"
-    )
 
 
 def _stage_losses(facts: CardFacts) -> list[list[str]]:
@@ -196,8 +199,12 @@ def _body(facts: CardFacts) -> str:
     sections = [f"# {name}", _summary(facts), "## Use", OWN_USE, ""]
     if facts.has_upstream:
         sections += [UPSTREAM_USE[facts.encoder_kind], ""]
+    sections += [SPACE_USE, ""] if facts.has_space else []
     sections += ["## Training data", _training_data(facts), ""]
-    sections += ["## Measured on unseen speakers", *_measured(facts), ""]
+    measured = measured_section(
+        facts.found, is_pretrained=facts.is_pretrained, place="this repository"
+    )
+    sections += ["## Measured on unseen speakers", *measured, ""]
     if facts.pictures:
         sections += ["## Pictures", *(_picture(name, facts) for name in facts.pictures), ""]
     sections += ["## Limits", LIMITS, ""]
@@ -243,45 +250,10 @@ def _training_data(facts: CardFacts) -> str:
         f"{results['num_train_utterances']} utterances of {results['num_train_speakers']} speakers"
         f"{named}, {results['train_hours']:.2f} hours; {results['steps']} steps."
     )
+    if replayed := results.get("num_replay_speakers"):
+        text += f" Every batch had some of {replayed} speakers of another corpus in it (replay)."
     unusable = results.get("num_unusable_files")
     return f"{text} {unusable} files could not be used." if unusable else text
-
-
-def _measured(facts: CardFacts) -> list[str]:
-    """Gives the table of the untouched and the best model, with intervals."""
-    results = facts.results or {}
-    before, after = results.get("before"), results.get("after")
-    interval = results.get("eer_difference_interval")
-    if not before or not after or not interval:
-        return ["Not measured: it is not known how well this model tells unseen speakers apart."]
-    difference = results.get("eer_difference") or 0.0
-    kept = after["step"] == 0
-    lines = [
-        f"{_trials_text(results)}; scored by cosine. In brackets 95 % bootstrap intervals over "
-        "speakers.",
-        "\n".join(
-            [
-                "| | step | EER | minDCF(0.01) |",
-                "|---|---|---|---|",
-                _row("before", before),
-                _row("after", after),
-            ]
-        ),
-        f"EER difference {100 * difference:+.2f} points [{100 * interval[0]:+.2f}, "
-        f"{100 * interval[1]:+.2f}]: {results.get('verdict') or _LEAST_VERDICT}. The step was "
-        "chosen on these trials, so its figure is a little optimistic.",
-    ]
-    if kept:
-        lines.append("No step was better than the untouched model: this is the untouched model.")
-    return lines
-
-
-def _row(name: str, measured: dict[str, Any]) -> str:
-    low, high = measured["eer_interval"]
-    eer = f"{measured['eer']:.2%} [{low:.2%}, {high:.2%}]"
-    low, high = measured["min_dcf_interval"]
-    dcf = f"{measured['min_dcf']:.3f} [{low:.3f}, {high:.3f}]"
-    return f"| {name} | {measured['step']} | {eer} | {dcf} |"
 
 
 def _picture(name: str, facts: CardFacts) -> str:
@@ -289,6 +261,7 @@ def _picture(name: str, facts: CardFacts) -> str:
     captions = {
         "umap.png": f"Embeddings of speakers{at_step}, UMAP",
         "det.png": "Detection error trade-off on the trials above",
+        "interpolation.png": INTERPOLATION_CAPTION,
         "curve.png": "Training and validation over the steps",
     }
     return f"![{captions.get(name, name)}](plots/{name})"

@@ -11,6 +11,17 @@ encoder.similarity(embeddings[:1], embeddings[1:])  # cosine
 ```
 
 `transformers.AutoModel.from_pretrained("{repo_id}")` works too after `import speaker_encoder`."""
+SPACE_USE = """\
+For a TTS model that was trained on embeddings of the encoder that this one was fine-tuned from,
+`pretrained_space.safetensors` maps to these, by a rotation:
+
+```python
+from speaker_encoder.export import load_space
+
+mapped = load_space("{repo_id}", encoder).map(embeddings.numpy())  # (2, {dim})
+```
+
+`speaker-encoder embed --model_name {repo_id} --space pretrained` writes mapped embeddings."""
 UPSTREAM_USE = {
     "ecapa": """\
 With SpeechBrain alone, from files in its own format in this repository:

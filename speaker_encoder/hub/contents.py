@@ -71,6 +71,7 @@ def write_contents(
     dtype = DTYPES[options.dtype]
     folder.mkdir(parents=True, exist_ok=True)
     _write_own_form(encoder, folder, dtype)
+    has_space = _write_space(encoder, folder, source, dtype)
     has_upstream = write_upstream_form(encoder, folder, options.repo_id, dtype)
     known_names = (encoder.config.base_model_name, options.repo_id)
     config = public_config(source.train_config(), options.secrets, known_names) if source else {}
@@ -99,6 +100,7 @@ def write_contents(
         pictures=tuple(pictures),
         umap_step=umap.step if umap else None,
         has_upstream=has_upstream,
+        has_space=has_space,
     )
     _write_card(folder, facts, None if config or source is None else source.model_dir)
 
@@ -145,6 +147,32 @@ def _write_own_form(encoder: SpeakerEncoder, folder: Path, dtype: torch.dtype) -
     encoder.save_pretrained(folder, state_dict=weights)
     if dtype != torch.float32:
         load_as_float32(folder)
+
+
+def _write_space(
+    encoder: SpeakerEncoder, folder: Path, source: ModelSource | None, dtype: torch.dtype
+) -> bool:
+    """Writes the map to the pretrained encoder's space, where there is one.
+
+    Returns:
+        Whether the card tells of it: not where the encoder is the pretrained one itself.
+
+    Raises:
+        UserError: it is damaged, or belongs to other weights.
+    """
+    from speaker_encoder.export.model import weights_digest
+    from speaker_encoder.export.pretrained_space import has_space, read_space
+    from speaker_encoder.modeling import SpeakerEncoder
+
+    if source is None or not has_space(source.model_dir):
+        return False
+    space = read_space(source.model_dir, encoder)
+    is_moved = space.weights_sha256 != space.pretrained_sha256
+    if dtype != torch.float32:  # other weights come back than those it was fitted to
+        pushed = SpeakerEncoder.from_pretrained(folder)
+        space = replace(space, weights_sha256=weights_digest(pushed))
+    space.save(folder)
+    return is_moved
 
 
 def public_config(

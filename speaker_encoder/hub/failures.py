@@ -57,9 +57,12 @@ def explanation(error: BaseException, options: PushOptions, place: str | None) -
 
 
 def _later(options: PushOptions, place: str | None) -> str:
-    if place is None:
-        return ""
-    command = push_command(
+    return "" if place is None else f" Push it later with:\n  {command_of(options, place)}"
+
+
+def command_of(options: PushOptions, place: str) -> str:
+    """Gives the command that pushes a folder with these options."""
+    return push_command(
         place,
         options.repo_id,
         private=options.private,
@@ -68,8 +71,8 @@ def _later(options: PushOptions, place: str | None) -> str:
         revision=options.revision,
         license=options.license,
         datasets=options.datasets,
+        allow_worse=options.allow_worse,
     )
-    return f" Push it later with:\n  {command}"
 
 
 def shown(error: BaseException, options: PushOptions) -> str:

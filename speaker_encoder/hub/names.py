@@ -20,6 +20,7 @@ def push_command(
     revision: str | None = None,
     license: str | None = None,
     datasets: Sequence[str] = (),
+    allow_worse: bool = False,
 ) -> str:
     """Gives the command that pushes a folder with these options; the token is never in it.
 
@@ -32,6 +33,7 @@ def push_command(
         revision: as ``PushOptions``.
         license: as ``PushOptions``.
         datasets: as ``PushOptions``.
+        allow_worse: as ``PushOptions``.
     """
     words = ["speaker-encoder", "push", folder, "--repo_id", repo_id]
     if private is not None:
@@ -42,4 +44,5 @@ def push_command(
     words += ["--license", license] if license else []
     for name in datasets:
         words += ["--dataset", name]
+    words += ["--allow_worse"] if allow_worse else []
     return shlex.join(words)

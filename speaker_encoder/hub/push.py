@@ -20,10 +20,12 @@ from speaker_encoder.hub.check import check_contents
 from speaker_encoder.hub.contents import LOSS_FILE, ContentOptions, write_contents
 from speaker_encoder.hub.failures import HubError, explanation, may_pass, shown
 from speaker_encoder.hub.names import REPO_ID
+from speaker_encoder.hub.no_better import refuse_no_better
 from speaker_encoder.hub.push_options import PushOptions
 from speaker_encoder.hub.secrets import known_secrets, refuse_secrets
 from speaker_encoder.hub.source import ModelSource, find_source
 from speaker_encoder.hub.upstream_forms import SPEECHBRAIN_FILES, TRANSFORMERS_SUBFOLDER
+from speaker_encoder.modeling.sources import SPACE_NAME
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -38,10 +40,12 @@ _NUM_ATTEMPTS = 3
 _OURS = (
     *SPEECHBRAIN_FILES,
     LOSS_FILE,
+    SPACE_NAME,
     "train_config.json",
     "results.json",
     "plots/umap.png",
     "plots/det.png",
+    "plots/interpolation.png",
     "plots/curve.png",
 )
 
@@ -73,12 +77,15 @@ def push_folder(folder: str | Path, options: PushOptions) -> PushOutcome:
 
     Raises:
         HubError: the Hub cannot be reached, or refuses.
-        UserError: there is no model, or what was written is not what would be pushed.
+        UserError: there is no model, its run found that it is no better than the one before, or
+            what was written is not what would be pushed.
     """
     from speaker_encoder.modeling import SpeakerEncoder
 
     _check_options(options)
     source = find_source(folder)
+    if not options.allow_worse:
+        refuse_no_better(source, options, str(folder))
     encoder = SpeakerEncoder.from_pretrained(source.model_dir)
     return _push(encoder, options, source, str(folder))
 

@@ -19,6 +19,7 @@ class PushOptions:
         include_loss: also the weights of the loss.
         license: identifier of the licence, where the base model's is not known.
         datasets: names of the training data for the card.
+        allow_worse: also a run's model that is no better than the one that it started from.
         retry_seconds: pause before the second attempt; doubled before each further one.
         answer_seconds: a Hub that does not answer for so long is out of reach.
     """
@@ -32,5 +33,6 @@ class PushOptions:
     include_loss: bool = False
     license: str | None = None
     datasets: tuple[str, ...] = ()
+    allow_worse: bool = False
     retry_seconds: float = 2.0
     answer_seconds: float = 300.0

@@ -6,14 +6,18 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speaker_encoder.errors import UserError
+
+if TYPE_CHECKING:
+    from speaker_encoder.training.report import Results
 
 _RESULTS = {
     *("before", "after", "steps", "num_train_utterances", "num_train_speakers", "train_hours"),
     *("num_val_speakers", "num_targets", "num_nontargets"),
 }
+_OF_RESULT = ("det.png", "interpolation.png")
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,13 @@ class ModelSource:
             ("umap.png", r"train_umap_\d+\.png"),
             ("umap.png", r"umap\.png"),
             ("det.png", r"det\.png"),
+            ("interpolation.png", r"interpolation\.png"),
             ("curve.png", r"curve\.png"),
         ):
-            paths = sorted(p for p in plots.glob("*.png") if re.fullmatch(pattern, p.name))
-            if name == "det.png" and not self.results().get("after"):
-                continue  # it is of the best step of a finished run
+            pictures = [*plots.glob("*.png"), *self.model_dir.glob("interpolation.png")]
+            paths = sorted(p for p in pictures if re.fullmatch(pattern, p.name))
+            if name in _OF_RESULT and not self.results().get("after"):
+                continue  # it is of the result of a finished run
             if paths and name not in found:
                 step = re.search(r"\d+", paths[-1].name)
                 found[name] = Picture(paths[-1], int(step[0]) if step else None)
@@ -102,6 +108,13 @@ class ModelSource:
             return own
         best = self.step()
         return (paths.get(best) if best is not None else None) or paths.get(max(paths, default=-1))
+
+
+def as_results(results: dict[str, Any]) -> Results | None:
+    """Gives what a run found from what ``results.json`` holds; None where that is nothing."""
+    from speaker_encoder.training.report import Results
+
+    return Results.from_dict({"model_name": "", "seconds": None, **results}) if results else None
 
 
 def find_source(folder: str | Path) -> ModelSource:

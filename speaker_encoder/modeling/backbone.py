@@ -49,11 +49,14 @@ class Backbone(nn.Module):
     A subclass is one file and one line in ``registry.BACKBONES``. Its constructor takes
     ``encoder_config``, completes it with defaults into ``self.encoder_config`` (plain JSON data),
     builds the modules with random weights and sets ``embedding_dim`` and ``min_num_samples``.
+    ``head_parts`` says how the names of the parameters begin that make the embedding from the
+    frame features: the pooling and all behind it.
     All constants are persistent buffers: transformers builds a model on the meta device.
     """
 
     encoder_kind: ClassVar[str]
     has_heads: ClassVar[bool] = False  # to choose from, with replace_head
+    head_parts: tuple[str, ...]
     encoder_config: dict[str, Any]
     embedding_dim: int
     min_num_samples: int

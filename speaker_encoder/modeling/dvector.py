@@ -65,6 +65,7 @@ class DVectorBackbone(Backbone):
     """
 
     encoder_kind: ClassVar[str] = "dvector"
+    head_parts = ("linear.", "network.linear.")
     min_num_samples = WINDOW_SAMPLES
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ class EcapaBackbone(SpeechBrainBackbone):
     """
 
     encoder_kind: ClassVar[str] = "ecapa"
+    head_parts = ("network.asp.", "network.asp_bn.", "network.fc.")
     network_defaults: ClassVar[dict[str, Any]] = NETWORK_DEFAULTS
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:

@@ -29,20 +29,22 @@ MAX_BATCH_SECONDS = 160.0
 class EncodesAudio:
     """What a speaker encoder has to embed audio with."""
 
-    def refuse_untrained_head(self, allow_untrained_head: bool = False) -> None:
+    def refuse_untrained_head(self, remedy: str = "") -> None:
         """Checks that embeddings of this encoder mean something; call it before writing any.
 
+        Args:
+            remedy: what else can be done; the end of the text.
+
         Raises:
-            UserError: the head has random weights and ``allow_untrained_head`` is false.
+            UserError: the head has random weights.
         """
         config = cast("SpeakerEncoder", self).config
-        if config.untrained_head and not allow_untrained_head:
+        if config.untrained_head:
             name = config.base_model_name or f"this {config.encoder_kind} encoder"
             raise UserError(
                 f"The part of {name} that makes the embedding has random weights: its embeddings "
-                "say nothing about speakers yet. Fine-tune it first, take an encoder with a "
-                "trained head such as 'wavlm-base-plus-sv' or 'ecapa', or set "
-                "allow_untrained_head to get them all the same."
+                "say nothing about speakers yet. Fine-tune it first, or take an encoder with a "
+                f"trained head such as 'wavlm-base-plus-sv' or 'ecapa'.{remedy}"
             )
 
     def encode(
@@ -67,7 +69,8 @@ class EncodesAudio:
             UserError: a file cannot be read, a waveform is too short, not 1-D or not finite, or
                 the head is untrained.
         """
-        self.refuse_untrained_head(allow_untrained_head)
+        if not allow_untrained_head:
+            self.refuse_untrained_head(" allow_untrained_head=True gives them all the same.")
         model = cast("SpeakerEncoder", self)
         return encode_inputs(model, inputs, batch_size=batch_size, show_progress=show_progress)
 

@@ -51,6 +51,7 @@ class MfaConformerBackbone(Backbone):
     """
 
     encoder_kind: ClassVar[str] = "mfa_conformer"
+    head_parts = ("pooling.", "batch_norm.", "linear_out.")
     min_num_samples = 4 * HOP_SAMPLES
     """Five frames, of which the subsampling makes two; a deviation needs two."""
 

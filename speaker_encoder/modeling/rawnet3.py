@@ -227,6 +227,7 @@ class RawNet3Backbone(TrainerBackbone):
     """
 
     encoder_kind: ClassVar[str] = "rawnet3"
+    head_parts = ("network.attention.", "network.bn5.", "network.fc6.", "network.bn6.")
     defaults: ClassVar[dict[str, Any]] = {
         "encoder_type": "ECA",
         "n_out": 256,

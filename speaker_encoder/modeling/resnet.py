@@ -41,6 +41,9 @@ class ResNetBackbone(SpeechBrainBackbone):
     """
 
     encoder_kind: ClassVar[str] = "resnet"
+    head_parts = tuple(
+        f"network.{name}." for name in ("attention", "norm_stats", "fc_embed", "norm_embed")
+    )
     network_defaults: ClassVar[dict[str, Any]] = NETWORK_DEFAULTS
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ class SkaTdnnBackbone(Backbone):
     """
 
     encoder_kind: ClassVar[str] = "ska_tdnn"
+    head_parts = ("pooling.", "bn5.", "fc6.", "bn6.")
     min_num_samples = 2 * HOP_SAMPLES
     """Three frames, of which the front makes two; a deviation needs two."""
 

@@ -20,7 +20,15 @@ from speaker_encoder.modeling.safe_config import (
     refuse_unsafe_config,
 )
 
-DESCRIPTION_PATTERNS = ("*.json", "hyperparams.yaml", "model*.safetensors", "README.md")
+SPACE_NAME = "pretrained_space.safetensors"
+"""In a model's folder: the map of its embeddings to those of the encoder it was fine-tuned from."""
+DESCRIPTION_PATTERNS = (
+    "*.json",
+    "hyperparams.yaml",
+    "model*.safetensors",
+    "README.md",
+    SPACE_NAME,
+)
 """Fetched from the Hub first, ``README.md`` for its licence; ``WEIGHT_PATTERNS`` only where no
 safetensors came with it."""
 WEIGHT_PATTERNS = (

@@ -34,6 +34,7 @@ class HeadedBackbone(Backbone):
     """
 
     has_heads: ClassVar[bool] = True
+    head_parts = HEAD_PREFIXES
     upstream: ClassVar[Upstream]
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:

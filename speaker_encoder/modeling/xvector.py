@@ -56,6 +56,7 @@ class XVectorBackbone(SpeechBrainBackbone):
         self.embedding_dim = self.encoder_config["lin_neurons"]
         self.log_mel = speechbrain_log_mel(self.encoder_config["in_channels"], self.encoder_config)
         self.network = _network(self.encoder_config)
+        self.head_parts = (f"network.blocks.{len(self.network.blocks) - 1}.",)
         self.max_padding = most_mirrored(
             self.encoder_config["tdnn_kernel_sizes"], self.encoder_config["tdnn_dilations"]
         )

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
-BLUE, ORANGE, GREEN = PALETTE[:3]
+BLUE, ORANGE, GREEN, PINK = PALETTE[:4]
 
 
 def plot_curve(metrics: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
-    """Writes the curve of a run: training loss above, validation EER below.
+    """Writes the curve of a run: training loss, validation EER, and reference EER.
 
     The untouched model's EER (step 0) is a dashed line, the best step is marked, and the 95 %
-    interval, where there is one, shaded. Of several lines for a step the last counts, as after a
-    resume.
+    interval, where there is one, shaded; so is that of the reference trials, if there are any. Of
+    several lines for a step the last counts, as after a resume.
 
     Args:
         metrics: the lines of `metrics.jsonl`, each with `step`, `split` and values.
@@ -38,8 +38,9 @@ def plot_curve(metrics: Iterable[Mapping[str, Any]], path: str | os.PathLike[str
     """
     lines = list(metrics)
     loss, validation_loss = _series(lines, "train", "loss"), _series(lines, "validation", "loss")
-    eer = _series(lines, "validation", "eer")
-    panels = [name for name, series in (("loss", loss), ("eer", eer)) if len(series[0])]
+    eer, reference = (_series(lines, "validation", n) for n in ("eer", "reference_eer"))
+    known = (("loss", loss), ("eer", eer), ("reference_eer", reference))
+    panels = [name for name, series in known if len(series[0])]
     if not panels:
         raise UserError(
             f"None of the {len(lines)} metric lines has a training loss or a validation EER."
@@ -49,12 +50,13 @@ def plot_curve(metrics: Iterable[Mapping[str, Any]], path: str | os.PathLike[str
     for name, axes in zip(panels, all_axes, strict=True):
         if name == "loss":
             _draw_loss(axes, loss, validation_loss)
+        elif name == "eer":
+            _draw_rate(axes, lines, name, ORANGE, "validation EER")
+            _draw_best(axes, eer, _series(lines, "validation", "interpolated_eer"))
+            axes.set_ylabel("EER on unseen speakers (%)")
         else:
-            low, high = (
-                _series(lines, "validation", "eer_low"),
-                _series(lines, "validation", "eer_high"),
-            )
-            _draw_eer(axes, eer, low, high)
+            _draw_rate(axes, lines, name, BLUE, "reference EER")
+            axes.set_ylabel("reference EER (%)")
         axes.grid(color="#e6e6e6", linewidth=0.7)
         axes.set_axisbelow(True)
         for side in ("top", "right"):
@@ -117,26 +119,34 @@ def _draw_loss(axes: "Axes", loss: Series, validation_loss: Series) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
 
 
-def _draw_eer(axes: "Axes", eer: Series, low: Series, high: Series) -> None:
-    steps, percent = eer[0], 100 * eer[1]
+def _draw_rate(
+    axes: "Axes", lines: list[Mapping[str, Any]], key: str, colour: str, label: str
+) -> None:
+    """An error rate at each validation: its 95 % interval shaded, that of step 0 dashed."""
+    rate, low, high = (
+        _series(lines, "validation", name) for name in (key, f"{key}_low", f"{key}_high")
+    )
+    steps, percent = rate[0], 100 * rate[1]
     if len(low[0]) and np.array_equal(low[0], high[0]):
         axes.fill_between(
-            low[0], 100 * low[1], 100 * high[1], color=ORANGE, alpha=0.15, linewidth=0, label="95 %"
+            low[0], 100 * low[1], 100 * high[1], color=colour, alpha=0.15, linewidth=0, label="95 %"
         )
-    axes.plot(steps, percent, color=ORANGE, marker="o", ms=3.5, label="validation EER")
+    axes.plot(steps, percent, color=colour, marker="o", ms=3.5, label=label)
     if steps[0] == 0:
         label = f"step 0, untouched: {percent[0]:.2f} %"
         axes.axhline(percent[0], color="#555555", linestyle="--", linewidth=1.2, label=label)
-    best = int(np.argmin(percent))
-    axes.plot(
-        steps[best],
-        percent[best],
-        marker="*",
-        ms=14,
-        color=GREEN,
-        markeredgecolor="white",
-        linestyle="none",
-        label=f"best: {percent[best]:.2f} % at step {steps[best]:.0f}",
-    )
-    axes.set_ylabel("EER on unseen speakers (%)")
     axes.set_ylim(bottom=0)
+
+
+def _draw_best(axes: "Axes", eer: Series, interpolated: Series) -> None:
+    """The best step, by what interpolation makes of each where that was measured."""
+    chosen_by = eer
+    if len(interpolated[0]):
+        steps, rates = chosen_by = interpolated
+        axes.plot(steps, 100 * rates, color=PINK, marker="o", ms=3.5, label="interpolated")
+    best = int(np.argmin(chosen_by[1]))
+    step, percent = chosen_by[0][best], 100 * chosen_by[1][best]
+    axes.plot(
+        step, percent, marker="*", ms=14, color=GREEN, markeredgecolor="white", linestyle="none",
+        label=f"best: {percent:.2f} % at step {step:.0f}",
+    )  # fmt: skip

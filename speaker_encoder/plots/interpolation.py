@@ -1,70 +1,69 @@
 """Error rates between a pretrained and a fine-tuned encoder, against alpha."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from speaker_encoder.errors import UserError
 from speaker_encoder.plots.figures import PALETTE, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from speaker_encoder.training.interpolation import Choice, CurvePoint
+
 Interval = tuple[float, float]
 BLUE, ORANGE, GREEN = PALETTE[:3]
 GREY = "#555555"
+_LEAST_TOP = 0.5
 
 
-def plot_interpolation(
-    alphas: Sequence[float],
-    eers: Sequence[float],
-    intervals: Sequence[Interval],
-    path: str | os.PathLike[str],
-    *,
-    chosen_alpha: float,
-    reference_eers: Sequence[float] = (),
-    reference_intervals: Sequence[Interval] = (),
-    reference_limit: float | None = None,
-) -> Path:
+class Line(Protocol):
+    """A measured line of encoders, of a run or of `speaker-encoder interpolate`."""
+
+    @property
+    def curve(self) -> "Sequence[CurvePoint]":
+        """A point for each alpha, ascending, 0 first."""
+
+    @property
+    def choice(self) -> "Choice":
+        """Of one of them."""
+
+
+def plot_interpolation(line: Line, path: str | os.PathLike[str]) -> Path:
     """Writes the curve of an interpolation: validation EER above, reference EER below.
 
     The 95 % intervals are shaded, the pretrained encoder's EER (alpha 0) is dashed, the chosen
-    alpha is a star. Where the reference EER is above its limit, the background is grey.
+    alpha is a star. Where the reference EER is above its limit, the background is grey. Without
+    reference trials there is one panel only.
 
     Args:
-        alphas: (N,) ascending, 0 first.
-        eers: (N,) on the validation trials, fractions.
-        intervals: (N,) their (low, high).
+        line: what was measured and chosen.
         path: the picture; the suffix gives the format.
-        chosen_alpha: one of `alphas`.
-        reference_eers: (N,) on the reference trials, or none of them: one panel only.
-        reference_intervals: (N,) their (low, high).
-        reference_limit: the highest reference EER that is allowed.
 
     Returns:
         The path.
-
-    Raises:
-        UserError: the chosen alpha is not among the alphas.
     """
-    if chosen_alpha not in alphas:
-        raise UserError(f"alpha {chosen_alpha:g} is chosen, but not among those measured.")
-    chosen = list(alphas).index(chosen_alpha)
-    panels = [("validation EER (%)", ORANGE, eers, intervals)]
+    alphas = [point.alpha for point in line.curve]
+    chosen = alphas.index(line.choice.alpha)
+    eers = [point.eer for point in line.curve]
+    reference_eers = [p.reference_eer for p in line.curve if p.reference_eer is not None]
+    panels = [("validation EER (%)", ORANGE, eers, [point.eer_interval for point in line.curve])]
     if reference_eers:
-        panels.append(("reference EER (%)", BLUE, reference_eers, reference_intervals))
+        intervals = [p.reference_interval or (math.nan, math.nan) for p in line.curve]
+        panels.append(("reference EER (%)", BLUE, reference_eers, intervals))
     figure = new_figure(8.0, 3.0 * len(panels) + 0.4)
     all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (label, colour, values, bounds) in zip(all_axes, panels, strict=True):
         _draw_panel(axes, colour, alphas, values, bounds, chosen)
         axes.set_ylabel(label)
-    if reference_limit is not None:
-        _draw_limit(list(all_axes), alphas, reference_eers, reference_limit)
+    if line.choice.reference_limit is not None:
+        _draw_limit(list(all_axes), alphas, reference_eers, line.choice.reference_limit)
     for axes in all_axes:
-        axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.02)
+        axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1] * 1.02, _LEAST_TOP))
         axes.grid(color="#e6e6e6", linewidth=0.7)
         axes.set_axisbelow(True)
         for side in ("top", "right"):
@@ -73,7 +72,7 @@ def plot_interpolation(
             frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5)
         )  # beside the curve: it spans the whole panel
     all_axes[-1].set_xlabel(r"$\alpha$   (0: pretrained, 1: fine-tuned)")
-    all_axes[-1].set_xlim(-0.02, 1.02)
+    all_axes[-1].set_xlim(-0.04, 1.04)
     figure.align_ylabels()
     figure.tight_layout()
     return save_figure(figure, path)

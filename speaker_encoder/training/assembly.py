@@ -15,15 +15,19 @@ from speaker_encoder.training.augmentation import (
 )
 from speaker_encoder.training.build import build_arguments, build_batches, build_model
 from speaker_encoder.training.callbacks import FlowCallback, StopRequest
+from speaker_encoder.training.choosing import make_chooser
+from speaker_encoder.training.closeness import build_closeness
 from speaker_encoder.training.data import RunData
 from speaker_encoder.training.dataset import CollateCrops
 from speaker_encoder.training.distributed import GatheredLoss, is_main_process, num_processes
+from speaker_encoder.training.head_first import build_head_first
 from speaker_encoder.training.loss_weights import carry_loss
 from speaker_encoder.training.optimizers import choose_optimizer, layer_scales, schedule_maker
 from speaker_encoder.training.publishing import BackgroundPush, PushCallback
 from speaker_encoder.training.resume import main_process_first
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.trainer import SpeakerTrainer
+from speaker_encoder.training.trial_set import TrialSet
 from speaker_encoder.training.validation import Validation, Validator, num_validation_batches
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ def build_trainer(
     device: str,
     stop: StopRequest,
     before: RunDirectory | None = None,
+    *,
+    is_stage: bool = False,
 ) -> SpeakerTrainer:
     """Puts model, data and callbacks together.
 
@@ -49,6 +55,7 @@ def build_trainer(
         device: "cpu" or "cuda".
         stop: the wish to stop.
         before: the run whose loss is gone on with, if it is the same.
+        is_stage: whether it is one of a recipe: then its best model is what it leaves.
 
     Raises:
         UserError: the model cannot be had, or an option does not fit it or the machine.
@@ -56,18 +63,20 @@ def build_trainer(
     from transformers import PrinterCallback
 
     arguments = build_arguments(config, run, device)
+    examples = data.batches_from()
     with main_process_first():
-        model = build_model(config, len(data.training.groups))
+        model = build_model(config, len(examples.groups))
     if before is not None:
         assert isinstance(model.loss_fn, GatheredLoss)
-        carry_loss(model.loss_fn.loss, before.path, config.loss, list(data.training.groups))
+        carry_loss(model.loss_fn.loss, before.path, config.loss, list(examples.groups))
+    closeness = build_closeness(config, model, None if before is None else before.pretrained_dir)
     if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    augmenter = build_augmenter(config, data.training, model.sampling_rate)
+    augmenter = build_augmenter(config, examples, model.sampling_rate)
     in_loader = augmenter is not None and augmentation_device(config) == "cpu"
-    dataset, sampler = build_batches(config, data.training, model.sampling_rate)
+    dataset, sampler = build_batches(config, examples, model.sampling_rate)
     validator = _build_validator(config, data, model.sampling_rate)
-    flow = FlowCallback(config, run, stop, validator is not None)
+    flow = FlowCallback(config, run, stop, validator is not None, 1 if before is None else 0)
     record = _build_record(config, run, data, model.sampling_rate) if is_main_process() else None
     trainer = SpeakerTrainer(
         run=run,
@@ -76,10 +85,13 @@ def build_trainer(
         rate_scales=_rate_scales(config, model),
         validate=_validation_of(config, validator),
         ema_decay=config.ema_decay,
+        looks_at_interpolation=config.interpolate_at == "validation",
         augmenter=None if in_loader else augmenter,
         spec_augment=build_spec_augment(config, model),
-        loss_facts=(config.loss, list(data.training.groups)),
-        describe=lambda index: data.training.utterances[index].path,
+        closeness=closeness,
+        head_first=build_head_first(config, model),
+        loss_facts=(config.loss, list(examples.groups)),
+        describe=lambda index: examples.utterances[index].path,
         flow=flow,
         callbacks=[*([record] if record else []), *_background_push(config, run)],
         model=model,
@@ -89,10 +101,32 @@ def build_trainer(
         optimizer_cls_and_kwargs=choose_optimizer(config),
     )
     trainer.remove_callback(PrinterCallback)
+    if not is_stage or config.interpolate_at == "validation":
+        trainer.chooser = make_chooser(
+            config,
+            run.pretrained_dir,
+            *build_trial_sets(config, data),
+            is_trained_start=has_trained_start(config, model, before),
+        )
     if record is not None:
         record.trainer, record.flow = trainer, flow
     trainer.record = record
     return trainer
+
+
+def has_trained_start(
+    config: TrainConfig, model: SpeakerEncoder, before: RunDirectory | None
+) -> bool:
+    """Says if fine-tuning began with an encoder whose weights, its head's too, were trained.
+
+    Args:
+        config: of the run.
+        model: as it was built, before any step.
+        before: the stage before, None for a run that is the first.
+    """
+    if before is not None:
+        return before.pretrained_dir.is_dir()
+    return config.pretrained and not model.config.untrained_head
 
 
 def _rate_scales(config: TrainConfig, model: SpeakerEncoder) -> dict[str, float] | None:
@@ -112,17 +146,28 @@ def _build_validator(config: TrainConfig, data: RunData, sampling_rate: int) -> 
     num_batches = num_validation_batches(
         len(data.validation.utterances), sampler.batch_size, config.val_max_epochs
     )
+    trial_set, reference = build_trial_sets(config, data)
+    assert trial_set is not None
     return Validator(
-        data.validation.utterances,
-        data.trials,
+        trial_set,
+        reference,
         dataset,
         sampler,
         num_batches,
-        config.val_max_seconds,
         config.bootstrap_samples,
         config.seed,
-        config.trim_silence,
     )
+
+
+def build_trial_sets(config: TrainConfig, data: RunData) -> tuple[TrialSet | None, TrialSet | None]:
+    """Gives the trials of validation and of the reference, None where there are none."""
+    how = (config.val_max_seconds, config.trim_silence)
+    validation = reference = None
+    if data.validation is not None and data.trials is not None:
+        validation = TrialSet("validation", data.validation.utterances, data.trials, *how)
+    if data.reference is not None:
+        reference = TrialSet("reference", data.reference.utterances, data.reference.trials, *how)
+    return validation, reference
 
 
 def _validation_of(
@@ -153,7 +198,7 @@ def _build_record(
         run,
         ExperimentTracker(config),
         BackgroundPlotter(),
-        data.training.utterances,
+        data.batches_from().utterances,
         validation,
         sampling_rate,
     )

@@ -45,7 +45,9 @@ def mean_encoder(folders: Sequence[Path]) -> SpeakerEncoder:
     return model
 
 
-def take_average(trainer: SpeakerTrainer, run: RunDirectory) -> list[int]:
+def take_average(
+    trainer: SpeakerTrainer, run: RunDirectory, count: int
+) -> tuple[list[int], SpeakerEncoder | None]:
     """Makes `model/` the mean of the kept best models if it validates at least as well as the best.
 
     Every process takes part; the main one writes.
@@ -53,13 +55,15 @@ def take_average(trainer: SpeakerTrainer, run: RunDirectory) -> list[int]:
     Args:
         trainer: at the end of its training, with a ranking of two or more.
         run: its directory.
+        count: how many of the best are averaged.
 
     Returns:
-        The steps whose mean was taken; none if the best model alone stays.
+        The steps whose mean was taken, and their mean; none if the best model alone stays.
     """
-    ranking = [row for row in trainer.flow.progress.ranking if run.best_dir(row[2]).is_dir()]
+    best = trainer.flow.progress.ranking[:count]
+    ranking = [row for row in best if run.best_dir(row[2]).is_dir()]
     if len(ranking) < 2:
-        return []
+        return [], None
     steps = sorted(row[2] for row in ranking)
     model = mean_encoder([run.best_dir(step) for step in steps])
     model.attach_loss(trainer.published.model().loss_fn)
@@ -73,8 +77,8 @@ def take_average(trainer: SpeakerTrainer, run: RunDirectory) -> list[int]:
         "taken" if is_taken else f"not taken, step {ranking[0][2]} alone is better",
     )
     if not is_taken:
-        return []
+        return [], None
     if is_main_process():
         save_embeddings(run.average_scores_path, found.embeddings)
         trainer.save_encoder(run.model_dir, model)
-    return steps
+    return steps, model

@@ -14,13 +14,16 @@ from speaker_encoder.errors import UserError
 from speaker_encoder.hub.secrets import lend_token
 from speaker_encoder.losses import build_chosen_loss
 from speaker_encoder.training.augmentation import build_spec_augment
+from speaker_encoder.training.closeness import build_closeness
 from speaker_encoder.training.config_checks import loss_with_activation
 from speaker_encoder.training.data import Split
 from speaker_encoder.training.dataset import CropDataset, ShortUtterances, Views
 from speaker_encoder.training.distributed import GatheredLoss, num_processes
 from speaker_encoder.training.freezing import freeze_parameters
+from speaker_encoder.training.head_first import build_head_first
 from speaker_encoder.training.lora import add_lora
 from speaker_encoder.training.optimizers import layer_scales
+from speaker_encoder.training.replay import num_replay_speakers
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.sampler import SpeakerBatchSampler
 
@@ -147,12 +150,14 @@ def check_model(config: TrainConfig, *, is_stage: bool = False) -> None:
     if not config.pretrained or is_local:
         _check_built(config)
     elif is_stage and name in NAMES:
-        _check_built(dataclasses.replace(config, pretrained=False))
+        _check_built(dataclasses.replace(config, pretrained=False, l2_sp=0.0, distillation=0.0))
 
 
 def _check_built(config: TrainConfig) -> None:
     model = build_model(config, num_speakers=2)
     build_spec_augment(config, model)
+    build_closeness(config, model)
+    build_head_first(config, model)
     if config.layer_lr_decay < 1:
         layer_scales(model, config.layer_lr_decay)
 
@@ -184,6 +189,8 @@ def build_batches(
         seed,
         config.max_utterances_per_speaker if is_training else None,
         is_of_views=views != "speaker",
+        replayed=split.replayed,
+        replay_per_batch=num_replay_speakers(vars(config)) if split.replayed else 0,
     )
     dataset = CropDataset(
         split.utterances,

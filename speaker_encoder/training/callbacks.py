@@ -69,6 +69,7 @@ class Progress:
     is_validation_pending: bool = False  # stopped by a signal when a validation was due
     has_stopped_early: bool = False
     unusable_files: dict[str, str] = field(default_factory=dict)
+    reference_eer: float | None = None  # of the encoder that fine-tuning began with
 
     @property
     def best_step(self) -> int | None:
@@ -99,12 +100,19 @@ class FlowCallback(TrainerCallback):
         run: its directory.
         stop: the wish to stop.
         has_validation: whether there is validation data.
+        first_trained_step: 0 where the run goes on with what another one trained, else 1.
     """
 
     def __init__(
-        self, config: TrainConfig, run: RunDirectory, stop: StopRequest, has_validation: bool
+        self,
+        config: TrainConfig,
+        run: RunDirectory,
+        stop: StopRequest,
+        has_validation: bool,
+        first_trained_step: int = 1,
     ) -> None:
         self._config = config
+        self.first_trained_step = first_trained_step
         self._run = run
         self._stop = stop
         self._has_validation = has_validation
@@ -184,8 +192,9 @@ class FlowCallback(TrainerCallback):
 
     def consider(self, metrics: dict[str, float], step: int) -> bool:
         """Keeps the model of this step if it is among the best; says if it is the best yet."""
-        found = (metrics["eer"], metrics["min_dcf"], step)
-        ranking = sorted([*self.progress.ranking, found])[: self._config.average_best or 1]
+        eer = metrics.get("interpolated_eer", metrics["eer"])
+        found = (eer, metrics.get("interpolated_min_dcf", metrics["min_dcf"]), step)
+        ranking = self._leading(sorted([*self.progress.ranking, found]))
         self.progress.ranking = ranking
         is_best = ranking[0] == found
         if is_main_process() and found in ranking:
@@ -198,6 +207,27 @@ class FlowCallback(TrainerCallback):
             if is_best:
                 self._run.publish_best(step)
         return is_best
+
+    def _leading(self, rows: list[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
+        """The best of sorted rows, with a trained model among them if there is any."""
+        count = self._config.average_best or 1
+        trained = [row for row in rows if row[2] >= self.first_trained_step]
+        if trained and trained[0] not in rows[:count]:
+            return [*rows[:count], trained[0]]
+        return rows[:count]
+
+    def best_trained_step(self) -> int | None:
+        """Gives the step of the best model but the untouched one, None where there is none yet."""
+        steps = [row[2] for row in self.progress.ranking if row[2] >= self.first_trained_step]
+        return steps[0] if steps else None
+
+    def note_forgetting(self, metrics: dict[str, float]) -> None:
+        """Adds how much the reference EER has risen since fine-tuning began to metrics with one."""
+        if "reference_eer" not in metrics:
+            return
+        if self.progress.reference_eer is None:
+            self.progress.reference_eer = metrics["reference_eer"]
+        metrics["forgetting"] = metrics["reference_eer"] - self.progress.reference_eer
 
     def on_save(
         self,

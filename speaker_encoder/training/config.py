@@ -24,17 +24,21 @@ from speaker_encoder.training.config_text import (
 from speaker_encoder.training.keys import (
     REQUIRED,
     AugmentationKeys,
+    ClosenessKeys,
     DataKeys,
     ModelKeys,
     OptimisationKeys,
     RecordKeys,
 )
+from speaker_encoder.training.recipe_table import left_to_recipe
 
 __all__ = ["ConfigError", "TrainConfig", "config_keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, ModelKeys):
+class TrainConfig(
+    RecordKeys, ClosenessKeys, OptimisationKeys, AugmentationKeys, DataKeys, ModelKeys
+):
     """All settings of a training run; what follows from other keys is filled in.
 
     Read it with `from_json` or `from_dict`, or give the keys as arguments. Its text and `to_dict`
@@ -45,11 +49,18 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
     """
 
     _given: ClassVar[dict[str, Any]]  # of this config, before what follows is filled in
+    _named: ClassVar[frozenset[str]]  # the keys that were given, their defaults or not
+
+    def __new__(cls, **given: Any) -> TrainConfig:
+        """Notes which keys are given, which their values alone do not tell."""
+        config = super().__new__(cls)
+        object.__setattr__(config, "_named", frozenset(given))
+        return config
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in config_keys()}
         values, problems = _read_values(given)
-        problems += check_together(values, set(given) - set(values))
+        problems += check_together(values, {*(set(given) - set(values)), *self.left_to_recipe})
         problems = problems or _check_stages(values)
         if problems:
             raise ConfigError("The config", problems)
@@ -97,7 +108,8 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
         whole = {**_defaults(), **named}
         good, more = _read_values({name: v for name, v in whole.items() if v is not REQUIRED})
         problems += more
-        problems += check_together(good, set(whole) - set(good))
+        left = left_to_recipe(good.get("recipe"), named)
+        problems += check_together(good, {*(set(whole) - set(good)), *left})
         problems = problems or _check_stages(good)
         if problems:
             raise ConfigError(source, problems)
@@ -126,9 +138,21 @@ class TrainConfig(RecordKeys, OptimisationKeys, AugmentationKeys, DataKeys, Mode
         whole = {**self._given, "stages": [_name_keys(stage)[0] for stage in self.stages]}
         return tuple(TrainConfig(**one) for one in stage_values(whole, run_dir, chained=chained))
 
-    def resolved(self) -> TrainConfig:
-        """The config with every value that follows from other keys filled in; it always is."""
-        return self
+    @property
+    def left_to_recipe(self) -> tuple[str, ...]:
+        """The keys that the recipe has still to choose: those that were not given."""
+        return left_to_recipe(self.recipe, self._named)
+
+    def completed(self, chosen: Mapping[str, Any]) -> TrainConfig:
+        """The config with what its recipe chose; all its values count as given.
+
+        Args:
+            chosen: key -> value.
+
+        Raises:
+            ConfigError: a value chosen contradicts one that was given.
+        """
+        return TrainConfig(**{**self._given, **chosen})
 
     @property
     def comet_api_key(self) -> str | None:

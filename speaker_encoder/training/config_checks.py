@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from speaker_encoder.errors import UserError
+from speaker_encoder.training.config_closeness_checks import CLOSENESS_CHECKS
 from speaker_encoder.training.config_data_checks import DATA_CHECKS, is_augmented
 from speaker_encoder.training.config_kinds import shown
+from speaker_encoder.training.config_result_checks import RESULT_CHECKS
 from speaker_encoder.training.config_tables import known_arguments
 
 Values = Mapping[str, Any]
@@ -217,15 +219,32 @@ def _check_push(values: Values) -> str | None:
     return None
 
 
+def _check_recipe(values: Values) -> str | None:
+    if values["recipe"] and values["stages"]:
+        return (
+            'recipe: "auto" is for one training, and stages say what each of theirs has. Set one '
+            "of them to null"
+        )
+    if values["recipe"] and values["views"] != "speaker":
+        return (
+            'recipe: "auto" is for batches of speakers, found views '
+            f"{shown(values['views'])}. Set one of them to null"
+        )
+    return None
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("model_name", "encoder_config", "pretrained"), _check_encoder_config),
     (("val_list", "val_data_root"), _check_val_list),
     (("val_trials", "val_data_root"), _check_val_trials),
     (("scheduler_metrics", "val_data_root", "utterances_per_speaker"), _check_scheduler_metrics),
     (("early_stopping_patience", "val_data_root"), _check_early_stopping),
+    *RESULT_CHECKS,
     *DATA_CHECKS,
+    *CLOSENESS_CHECKS,
     (("data_parallel", "speakers_per_batch", "device"), _check_data_parallel),
     (("output_dir",), _check_output_dir),
+    (("recipe", "stages", "views"), _check_recipe),
     (("push_to_hub", "hub_model_id"), _check_push),
     (("optimizer", "training_arguments"), _check_optimizer),
     (("lora", "train_only_head", "freeze_feature_encoder", "freeze"), _check_lora),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from speaker_encoder.training.config_kinds import shown
+from speaker_encoder.training.replay import num_replay_speakers
 
 Values = Mapping[str, Any]
 
@@ -79,14 +80,15 @@ def _check_cap(values: Values) -> str | None:
 
 
 def _check_max_speakers(values: Values) -> str | None:
-    speakers, wanted = values["max_speakers"], values["speakers_per_batch"]
+    speakers = values["max_speakers"]
+    wanted = values["speakers_per_batch"] - num_replay_speakers(values)
     if speakers is None or values["views"] != "speaker":
         return None
     found = speakers * (1 + len(values["speed_perturbation"]))
     if found < wanted:
         return (
             f"max_speakers: {speakers} makes {found} speakers with speed_perturbation, a batch has "
-            f"{wanted} (speakers_per_batch). Raise it, or lower speakers_per_batch"
+            f"{wanted} of them (speakers_per_batch). Raise it, or lower speakers_per_batch"
         )
     return None
 
@@ -97,6 +99,12 @@ DATA_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] 
     (("use_data_augmentation", *_VIEW_KEYS, *AUGMENTATIONS), _check_augmentation),
     ((*_VIEW_KEYS, "augment_pitch_p", "use_data_augmentation"), _check_views),
     (("max_utterances_per_speaker", *_VIEW_KEYS), _check_cap),
-    (("max_speakers", "speed_perturbation", "speakers_per_batch", "views"), _check_max_speakers),
+    (
+        (
+            *("max_speakers", "speed_perturbation", "speakers_per_batch", "views"),
+            *("replay_data_root", "replay_share"),
+        ),
+        _check_max_speakers,
+    ),
 )
 """Keys that a check looks at, and the check."""

@@ -1,4 +1,4 @@
-"""The heads that a self-supervised encoder can have, and the choice of its layers."""
+"""The heads that a self-supervised encoder can have."""
 
 from __future__ import annotations
 
@@ -25,26 +25,6 @@ class Sizes(Kind):
 
     def _schema(self) -> JsonSchema:
         return {"type": "array", "items": integer(1).schema(), "minItems": 1}
-
-
-@dataclass(frozen=True)
-class LayerChoice(Kind):
-    """ "last", "weighted_sum", or the number of a layer."""
-
-    nullable: bool = False
-
-    def _possible(self) -> str:
-        return '"last", "weighted_sum", or the number of a layer, a whole number at least 0'
-
-    def _read(self, value: Any) -> str | int:
-        if value in ("last", "weighted_sum"):
-            return value
-        if isinstance(value, str):
-            raise self._refuse(value)
-        return int(integer(0).read(value))
-
-    def _schema(self) -> JsonSchema:
-        return {"anyOf": [{"enum": ["last", "weighted_sum"]}, integer(0).schema()]}
 
 
 _SIZE = integer(1)

@@ -188,6 +188,28 @@ def choice(*names: Any, nullable: bool = False) -> Choice:
 
 
 @dataclass(frozen=True)
+class NumberOrWord(Kind):
+    """A number, or one of some words."""
+
+    number: Number
+    words: tuple[str, ...]
+    nullable: bool = False
+
+    def _possible(self) -> str:
+        return f"{', '.join(map(shown, self.words))}, or {self.number.possible()}"
+
+    def _read(self, value: Any) -> str | float | int:
+        if value in self.words:
+            return value
+        if isinstance(value, str):
+            raise self._refuse(value)
+        return self.number.read(value)
+
+    def _schema(self) -> JsonSchema:
+        return {"anyOf": [{"enum": list(self.words)}, self.number.schema()]}
+
+
+@dataclass(frozen=True)
 class Text(Kind):
     """A text that is not empty.
 

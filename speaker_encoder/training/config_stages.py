@@ -16,8 +16,10 @@ NEW_ENCODER: dict[str, Any] = {
 """What makes the encoder that the first stage starts from -> what the stages after it have."""
 
 OF_THE_WHOLE = (
-    *("model_name", *NEW_ENCODER, "seed", "stages"),
+    *("model_name", *NEW_ENCODER, "seed", "stages", "recipe"),
     *("val_data_root", "val_list", "val_trials", "layout", "multi_rec_session", "trim_silence"),
+    *("reference_data_root", "reference_list", "reference_trials"),
+    *("interpolate", "interpolate_at", "forgetting_tolerance", "allow_worse"),
     *("allow_speaker_overlap", "min_utterance_seconds", "val_max_seconds", "val_max_trials"),
     *("output_dir", "run_id", "force_restart", "cache_dir", "device", "data_parallel"),
     *("comet", "comet_key", "comet_project", "comet_workspace", "report_to"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from speaker_encoder.corpora import Corpus, Utterance, build_demo_corpus, scan
 from speaker_encoder.errors import UserError
+from speaker_encoder.training.replay import num_replay_speakers, with_replay
 from speaker_encoder.training.sampler import choose_speakers, group_by_speaker
 from speaker_encoder.training.selection import cap_speakers, perturb_speed
 from speaker_encoder.verification import Trials, make_trials, read_trials
@@ -26,15 +27,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """The utterances of training or validation, and what batches are drawn from.
+    """The utterances of training, replay or validation, and what batches are drawn from.
 
     Attributes:
-        name: "training" or "validation".
+        name: "training", "replay" or "validation".
         corpus: all that was found.
         utterances: those that are used.
         speakers: utterance indices by speaker.
         groups: what a batch has P of: the speakers, or for views every utterance by itself; a
             label is the number of a group.
+        replayed: which groups are of the replay corpus, where the split is of two corpora.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Split:
     utterances: tuple[Utterance, ...]
     speakers: dict[str, list[int]]
     groups: dict[str, list[int]]
+    replayed: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         found = f"{self.name}: {self.corpus.summary()}"
@@ -59,24 +62,69 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Speech on which the model must not get worse; `trials` refer to the utterances."""
+
+    utterances: tuple[Utterance, ...]
+    trials: Trials
+
+    def __str__(self) -> str:
+        speakers = {utterance.speaker_id for utterance in self.utterances}
+        return (
+            f"reference: {len(speakers)} speakers, {len(self.utterances)} utterances, "
+            f"{len(self.trials)} trials"
+        )
+
+
+@dataclass(frozen=True)
 class RunData:
     """All data of a run; `trials` refer to the utterances of `validation`."""
 
     training: Split
     validation: Split | None
     trials: Trials | None
+    reference: Reference | None = None
+    replay: Split | None = None
+
+    def batches_from(self) -> Split:
+        """Gives what training batches are made of: the training and the replay corpus.
+
+        Raises:
+            UserError: a speaker is in both.
+        """
+        return with_replay(self.training, self.replay)
 
 
-def load_data(config: TrainConfig) -> RunData:
+def scan_training(config: TrainConfig) -> Corpus:
+    """Gives the training corpus, with all that was found of it.
+
+    Raises:
+        UserError: nothing usable was found.
+    """
+    return _scan(config, _roots(config)[0], config.train_list)
+
+
+def load_data(config: TrainConfig, training_corpus: Corpus | None = None) -> RunData:
     """Scans what the config names and checks that a run with it is possible.
+
+    Args:
+        config: of the run.
+        training_corpus: as `scan_training` gave it; None: it is scanned.
 
     Raises:
         UserError: nothing usable was found, a batch cannot be made, a speaker is in both splits,
             or the trials do not fit.
     """
-    train_root, val_root = _roots(config)
-    corpus = _scan(config, train_root, config.train_list)
+    _, val_root = _roots(config)
+    if DEMO in (config.train_data_root, config.val_data_root):
+        _logger.info("demo corpus of synthetic voices, a demonstration only")
+    corpus = training_corpus or scan_training(config)
     training = _make_split(config, "training", corpus, corpus.utterances)
+    replay, batches_from = None, training
+    if config.replay_data_root is not None:
+        corpus = _scan(config, config.replay_data_root, config.replay_list)
+        replay = _make_split(config, "replay", corpus, corpus.utterances)
+        batches_from = with_replay(training, replay)
     validation, trials = None, None
     if val_root is not None:
         corpus = _scan(config, val_root, config.val_list)
@@ -88,10 +136,34 @@ def load_data(config: TrainConfig) -> RunData:
             trials = make_trials(
                 validation.utterances, max_trials=config.val_max_trials, seed=config.seed
             )
-        _check_trials(trials)
+        _check_trials(trials, "validation")
         if not config.allow_speaker_overlap:
-            _check_overlap(training, validation)
-    return RunData(training, validation, trials)
+            _check_overlap(batches_from, validation.utterances, "validation")
+    reference = _load_reference(config)
+    if reference is not None and not config.allow_speaker_overlap:
+        _check_overlap(batches_from, reference.utterances, "reference")
+    return RunData(training, validation, trials, reference, replay)
+
+
+def _load_reference(config: TrainConfig) -> Reference | None:
+    """Gives the reference trials; the corpus may lie in another layout than the others."""
+    root = config.reference_data_root
+    if root is None:
+        return None
+    listed = config.reference_list
+    corpus = scan(root, "list" if listed else "auto", list_path=listed, cache_dir=config.cache_dir)
+    for excluded in corpus.excluded:
+        _logger.debug("left out: %s: %s", excluded.path, excluded.reason)
+    if config.reference_trials:
+        utterances, trials = _read_trials(
+            config.reference_trials, corpus.utterances, root, "reference_trials"
+        )
+    else:
+        least = config.min_utterance_seconds
+        utterances = tuple(one for one in corpus.utterances if one.seconds >= least)
+        trials = make_trials(utterances, max_trials=config.val_max_trials, seed=config.seed)
+    _check_trials(trials, "reference")
+    return Reference(utterances, trials)
 
 
 def _roots(config: TrainConfig) -> tuple[str, str | None]:
@@ -105,7 +177,6 @@ def _roots(config: TrainConfig) -> tuple[str, str | None]:
                 f"The demo corpus cannot be kept: {error}. Set cache_dir to a folder that can be "
                 "written to."
             ) from error
-        _logger.info("demo corpus of synthetic voices, a demonstration only: %s", demo.train_root)
         train_root = str(demo.train_root) if train_root == DEMO else train_root
         val_root = str(demo.val_root) if val_root == DEMO else val_root
     return train_root, val_root
@@ -141,16 +212,22 @@ def _make_split(
         )
         for utterance in short:
             _logger.debug("left out: %s: %.3f s long", utterance.path, utterance.seconds)
-    is_training = name == "training"
-    if is_training:
+    if name == "training":
         least_utterances = config.utterances_per_speaker if config.few_utterances == "drop" else 1
         kept = cap_speakers(kept, config.max_speakers, least_utterances, config.seed)
         kept = perturb_speed(kept, config.speed_perturbation)
-        if config.views != "speaker":
-            return _split_of_views(name, corpus, kept, config.speakers_per_batch)
+    num_replayed = num_replay_speakers(vars(config))
+    sizes = {
+        "training": config.speakers_per_batch - num_replayed,
+        "replay": num_replayed,
+        "validation": config.val_speakers_per_batch,
+    }
+    is_training = name != "validation"
+    if is_training and config.views != "speaker":
+        return _split_of_views(name, corpus, kept, sizes[name])
     speakers = choose_speakers(
         kept,
-        config.speakers_per_batch if is_training else config.val_speakers_per_batch,
+        sizes[name],
         config.utterances_per_speaker if is_training else config.val_utterances_per_speaker,
         config.few_utterances if is_training else "repeat",
         name,
@@ -176,7 +253,7 @@ def _split_of_views(
 
 
 def _read_trials(
-    path: str, utterances: Sequence[Utterance], root: str
+    path: str, utterances: Sequence[Utterance], root: str, key: str = "val_trials"
 ) -> tuple[tuple[Utterance, ...], Trials]:
     """Reads a trial list; gives the utterances that it names, and trials over these.
 
@@ -192,30 +269,30 @@ def _read_trials(
             break
     trials = read_trials(path, utterances, base)
     if trials.labels is None:
-        raise UserError(f"val_trials: {path} has no labels. Each line is `label path1 path2`.")
+        raise UserError(f"{key}: {path} has no labels. Each line is `label path1 path2`.")
     used, inverse = np.unique(np.concatenate([trials.enrolment, trials.test]), return_inverse=True)
     count = len(trials.enrolment)
     renumbered = replace(trials, enrolment=inverse[:count], test=inverse[count:])
     return tuple(utterances[index] for index in used), renumbered
 
 
-def _check_trials(trials: Trials) -> None:
+def _check_trials(trials: Trials, name: str) -> None:
     assert trials.labels is not None
     num_targets = int(np.sum(trials.labels))
     if num_targets == 0 or num_targets == len(trials.labels):
         kind = "target" if num_targets == 0 else "nontarget"
         raise UserError(
-            f"The validation data gives no {kind} trial. EER needs at least two speakers, and two "
+            f"The {name} data gives no {kind} trial. EER needs at least two speakers, and two "
             "utterances of one speaker (of different sessions, where sessions are known)."
         )
 
 
-def _check_overlap(training: Split, validation: Split) -> None:
+def _check_overlap(training: Split, others: Sequence[Utterance], name: str) -> None:
     known = {utterance.speaker_id for utterance in training.utterances}
-    both = sorted({utterance.speaker_id for utterance in validation.utterances} & known)
+    both = sorted({utterance.speaker_id for utterance in others} & known)
     if both:
         shown = ", ".join(both[:20]) + (f" and {len(both) - 20} more" if len(both) > 20 else "")
         raise UserError(
-            f"{len(both)} speakers are in both training and validation data: {shown}. Validation "
+            f"{len(both)} speakers are in both training and {name} data: {shown}. {name.title()} "
             "speakers must be unseen: take them out of one, or set allow_speaker_overlap to true."
         )

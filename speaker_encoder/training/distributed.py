@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed
@@ -71,6 +72,15 @@ def _gather(part: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
+def mean_of_processes(value: torch.Tensor) -> torch.Tensor:
+    """Gives the mean of a scalar over the processes; a collective call when there are several."""
+    if num_processes() == 1:
+        return value
+    total = value.clone()
+    torch.distributed.all_reduce(total)
+    return total / num_processes()
+
+
 def any_process(flag: bool, device: torch.device) -> bool:
     """Is the flag set in any process; a collective call when there are several."""
     if num_processes() == 1:
@@ -100,6 +110,15 @@ def gather_rows(rows: torch.Tensor, order: Sequence[int], total: int) -> torch.T
     for places, part in parts:
         whole[places] = part
     return whole
+
+
+def share_from_main(values: dict[str, Any]) -> dict[str, Any]:
+    """Gives the main process's values on every process; a collective call."""
+    if num_processes() == 1:
+        return values
+    shared = [values]
+    torch.distributed.broadcast_object_list(shared, src=0)
+    return shared[0]
 
 
 def gather_dict(values: dict[str, str]) -> dict[str, str]:

@@ -38,6 +38,7 @@ class CurvePoint:
         eer: on the validation trials.
         eer_interval: its (low, high).
         against_best: its validation EER against the lowest of the curve, by a paired bootstrap.
+        against_pretrained: the same against alpha 0.
         reference_eer: on the reference trials; None where there are none.
         reference_interval: its (low, high).
     """
@@ -46,6 +47,7 @@ class CurvePoint:
     eer: float
     eer_interval: tuple[float, float]
     against_best: Verdict
+    against_pretrained: Verdict
     reference_eer: float | None = None
     reference_interval: tuple[float, float] | None = None
 
@@ -71,17 +73,23 @@ def best_point(curve: Sequence[CurvePoint]) -> CurvePoint:
 
 
 def choose_alpha(
-    curve: Sequence[CurvePoint], forgetting_tolerance: float = FORGETTING_TOLERANCE
+    curve: Sequence[CurvePoint],
+    forgetting_tolerance: float = FORGETTING_TOLERANCE,
+    *,
+    allow_worse: bool = False,
 ) -> Choice:
-    """Which alpha to take.
+    """Which alpha to take: never one that does not beat alpha 0 beyond noise.
 
-    With reference trials: the lowest validation EER among those whose reference EER is at most
-    `(1 + forgetting_tolerance) * reference EER at alpha 0`. Without: the smallest alpha whose
-    validation EER is not worse than the lowest beyond noise. Of equals the smallest alpha.
+    With reference trials: of the alphas whose reference EER is at most
+    `(1 + forgetting_tolerance) * reference EER at alpha 0`, the one with the lowest validation EER.
+    Without: the smallest alpha that is not worse than the lowest beyond noise. In both, only alphas
+    that are better than alpha 0 beyond noise are looked at; alpha 0 where there are none. Of equals
+    the smallest.
 
     Args:
         curve: points in any order, alpha 0 among them; all with a reference EER, or none.
         forgetting_tolerance: relative, at least 0.
+        allow_worse: look at all alphas.
 
     Returns:
         The choice.
@@ -93,26 +101,58 @@ def choose_alpha(
     untouched = next((point for point in curve if point.alpha == 0), None)
     if untouched is None:
         raise UserError("The choice of alpha needs alpha 0, the pretrained encoder, in the curve.")
-    if untouched.reference_eer is None:
-        alpha = min(point.alpha for point in curve if point.against_best != "worse")
+    limit = None
+    kept = list(curve)
+    if untouched.reference_eer is not None:
+        limit = (1 + forgetting_tolerance) * untouched.reference_eer
+        kept = [
+            point
+            for point in curve
+            if point.reference_eer is not None and point.reference_eer <= limit + _ROUNDING
+        ]
+    better = [point for point in kept if allow_worse or point.against_pretrained == "better"]
+    if not better:
+        return Choice(0.0, _nothing_better(curve, kept, untouched, limit), limit)
+    if limit is None:
+        near = [point for point in better if point.against_best != "worse"] or better
         best = best_point(curve)
         return Choice(
-            alpha,
-            "the smallest alpha whose validation EER is within noise of the lowest "
+            min(point.alpha for point in near),
+            "the smallest of the alphas that "
+            f"{_beat(allow_worse)}are within noise of the lowest validation EER "
             f"({_percent(best.eer)} at alpha {best.alpha:g})",
         )
-    limit = (1 + forgetting_tolerance) * untouched.reference_eer
-    kept = [
-        point
-        for point in curve
-        if point.reference_eer is not None and point.reference_eer <= limit + _ROUNDING
-    ]
     return Choice(
-        best_point(kept).alpha,
-        f"the lowest validation EER among the {len(kept)} of {len(curve)} alphas that keep the "
-        f"reference EER at or below {_percent(limit)} (alpha 0 has "
-        f"{_percent(untouched.reference_eer)}, {100 * forgetting_tolerance:g} % more is tolerated)",
+        best_point(better).alpha,
+        f"the lowest validation EER among the {len(better)} of {len(curve)} alphas that "
+        f"{_beat(allow_worse)}have a reference EER of at most {_percent(limit)} (alpha 0 has "
+        f"{_percent(untouched.reference_eer or 0)}, {100 * forgetting_tolerance:g} % more is "
+        "tolerated)",
         limit,
+    )
+
+
+def _beat(allow_worse: bool) -> str:
+    return "" if allow_worse else "beat alpha 0 beyond noise and "
+
+
+def _nothing_better(
+    curve: Sequence[CurvePoint],
+    kept: Sequence[CurvePoint],
+    untouched: CurvePoint,
+    limit: float | None,
+) -> str:
+    """Why it is alpha 0."""
+    within = best_point(kept)
+    if len(kept) < len(curve) and any(point.against_pretrained == "better" for point in curve):
+        assert limit is not None
+        return (
+            "every alpha that is better than alpha 0 beyond noise has a reference EER above "
+            f"{_percent(limit)}"
+        )
+    return (
+        f"no alpha is better than alpha 0 ({_percent(untouched.eer)}) beyond noise; the lowest "
+        f"validation EER is {_percent(within.eer)} at alpha {within.alpha:g}"
     )
 
 

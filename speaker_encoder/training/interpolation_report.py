@@ -44,13 +44,10 @@ def format_interpolation(found: Interpolation) -> str:
     lines += ["in brackets 95 % intervals, draws of speakers", "", *align(rows), ""]
     lines += [f"alpha {found.choice.alpha:g} is chosen: {found.choice.reason}"]
     if found.choice.alpha == 0:
-        why = (
-            "no other alpha has a lower validation EER within the limit."
-            if found.reference is not None
-            else "these trials do not tell it from the best. Give more speakers, or reference "
-            "trials."
+        lines.append(
+            "It is the pretrained encoder itself. Trials of more speakers show smaller gains; "
+            "--allow_worse chooses among all alphas."
         )
-        lines.append(f"It is the pretrained encoder itself: {why}")
         return "\n".join(lines)
     lines.append("against the pretrained encoder:")
     lines.append(f"  validation {_change(found.validation_change)}")
@@ -112,19 +109,7 @@ def write_interpolation(found: Interpolation, options: InterpolationOptions, fol
     with explained_full_disk():
         text = json.dumps(_as_json(found, options), indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(folder / RESULTS_NAME, text.encode("utf-8", "surrogateescape"))
-        curve = found.curve
-        plot_interpolation(
-            [point.alpha for point in curve],
-            [point.eer for point in curve],
-            [point.eer_interval for point in curve],
-            folder / PLOT_NAME,
-            chosen_alpha=found.choice.alpha,
-            reference_eers=[p.reference_eer for p in curve if p.reference_eer is not None],
-            reference_intervals=[
-                p.reference_interval for p in curve if p.reference_interval is not None
-            ],
-            reference_limit=found.choice.reference_limit,
-        )
+        plot_interpolation(found, folder / PLOT_NAME)
         with staged_files(folder / MODEL_NAME) as staging:
             found.encoder.save_pretrained(staging)
 
@@ -139,6 +124,7 @@ def _as_json(found: Interpolation, options: InterpolationOptions) -> dict[str, A
         "validation": _trials_as_json(found.validation),
         "reference": None if found.reference is None else _trials_as_json(found.reference),
         "forgetting_tolerance": options.forgetting_tolerance,
+        "allow_worse": options.allow_worse,
         "curve": [asdict(point) for point in found.curve],
         "choice": asdict(found.choice),
         "weights_sha256": found.weights_sha256,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -19,12 +19,8 @@ from speaker_encoder.training.interpolation import (
     mean_state,
     refuse_other_architecture,
 )
-from speaker_encoder.verification.evaluate import (
-    Comparison,
-    VerificationResult,
-    compare,
-    evaluate,
-)
+from speaker_encoder.training.interpolation_curve import ALPHAS, measure_line
+from speaker_encoder.verification.evaluate import Comparison
 from speaker_encoder.verification.systems import EncoderSource, load_any_encoder
 from speaker_encoder.verification.trial_data import (
     TrialData,
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
 
     from speaker_encoder.modeling import SpeakerEncoder
 
-ALPHAS = tuple(tenth / 10 for tenth in range(11))
 _Loaded = TypeVar("_Loaded")
 
 _logger = logging.getLogger(__name__)
@@ -59,6 +54,7 @@ class InterpolationOptions:
         reference_data_root: of their audio; alone: pairs of it; None: `data_root`.
         alphas: to measure; 0 and 1 are measured always.
         forgetting_tolerance: the part by which the reference EER may rise.
+        allow_worse: take an alpha also when it does not beat alpha 0 beyond noise.
         model_device: ``cpu``, ``cuda``, ``cuda:<number>`` or ``best``.
         batch_size: utterances embedded at once.
         use_cache: keep embeddings on disk.
@@ -72,6 +68,7 @@ class InterpolationOptions:
     reference_data_root: str | None = None
     alphas: tuple[float, ...] = ALPHAS
     forgetting_tolerance: float = FORGETTING_TOLERANCE
+    allow_worse: bool = False
     model_device: str = "best"
     batch_size: int = 16
     use_cache: bool = True
@@ -223,58 +220,21 @@ def measure_interpolation(options: InterpolationOptions) -> Interpolation:
         if reference is not None:
             reference_rows.append(line.embed(reference))
         _logger.info("alpha %g: embedded", alpha)
-    curve = _curve(options.grid, validation, rows, reference, reference_rows)
-    choice = choose_alpha(curve, options.forgetting_tolerance)
-    chosen = options.grid.index(choice.alpha)
+    measured = measure_line(options.grid, validation, rows, reference, reference_rows)
+    choice = choose_alpha(
+        measured.curve, options.forgetting_tolerance, allow_worse=options.allow_worse
+    )
+    chosen = measured.place(choice.alpha)
     line.go_to(choice.alpha)
     return Interpolation(
-        curve=curve,
+        curve=measured.curve,
         choice=choice,
         encoder=line.source.encoder,
         weights_sha256=line.source.weights_sha256,
         validation=validation,
         reference=reference,
-        validation_change=_compare(validation, rows[0], rows[chosen]),
+        validation_change=measured.validation.compare(0, chosen),
         reference_change=None
-        if reference is None
-        else _compare(reference, reference_rows[0], reference_rows[chosen]),
+        if measured.reference is None
+        else measured.reference.compare(0, chosen),
     )
-
-
-def _curve(
-    alphas: Sequence[float],
-    validation: TrialData,
-    rows: Sequence[NDArray[np.float32]],
-    reference: TrialData | None,
-    reference_rows: Sequence[NDArray[np.float32]],
-) -> list[CurvePoint]:
-    """The figures at each alpha."""
-    found = [_evaluate(validation, some) for some in rows]
-    best = min(range(len(found)), key=lambda number: (found[number].eer, number))
-    points = []
-    for number, (alpha, result) in enumerate(zip(alphas, found, strict=True)):
-        verdict = _compare(validation, rows[best], rows[number]).verdict
-        other = None if reference is None else _evaluate(reference, reference_rows[number])
-        points.append(
-            CurvePoint(
-                alpha,
-                result.eer,
-                result.eer_interval,
-                verdict,
-                None if other is None else other.eer,
-                None if other is None else other.eer_interval,
-            )
-        )
-    return points
-
-
-def _evaluate(data: TrialData, rows: NDArray[np.float32]) -> VerificationResult:
-    assert data.speaker_ids is not None
-    return evaluate(rows, data.trials, data.speaker_ids)
-
-
-def _compare(
-    data: TrialData, before: NDArray[np.float32], after: NDArray[np.float32]
-) -> Comparison:
-    assert data.speaker_ids is not None
-    return compare(before, after, data.trials, data.speaker_ids)

@@ -13,7 +13,8 @@ from speaker_encoder.verification import in_batch_eer
 class LastBatch:
     """The batch that was just trained on, as the model heard it.
 
-    `embeddings` (B, D) and `labels` (B,) are those of all processes, `input_values` and
+    `loss` is all that was minimised, `loss_parts` by name what was added to the config's `loss` for
+    it. `embeddings` (B, D) and `labels` (B,) are those of all processes, `input_values` and
     `utterances` those of this one.
     """
 
@@ -22,6 +23,7 @@ class LastBatch:
     labels: torch.Tensor
     input_values: torch.Tensor
     utterances: list[int] = field(default_factory=list)
+    loss_parts: dict[str, float] = field(default_factory=dict)
 
     def eer(self) -> float | None:
         """Gives the in-batch EER, as the original logs it; None with one utterance of each."""

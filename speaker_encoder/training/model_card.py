@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speaker_encoder.losses import loss_title
+from speaker_encoder.training.measured_card import INTERPOLATION_CAPTION, measured_section
 
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig
-    from speaker_encoder.training.report import Measured, Results
+    from speaker_encoder.training.report import Results
 
+INTERPOLATION_PICTURE = "interpolation.png"
+"""Beside the card, of a run that interpolated."""
 _HEADER = """---
 library_name: speaker-encoder
 pipeline_tag: feature-extraction
@@ -46,10 +49,12 @@ def model_card(config: TrainConfig, results: Results, embedding_dim: int | str =
         "",
         f"Trained from {start} with the {_losses(config)} loss on "
         f"{results.num_train_utterances} utterances of {results.num_train_speakers} speakers "
-        f"({results.train_hours:.2f} hours{_in_stages(config)}), {results.steps} steps.",
+        f"({results.train_hours:.2f} hours{_in_stages(config)}), {results.steps} steps."
+        + _replayed(results.num_replay_speakers),
         _USE.format(dim=embedding_dim),
-        *_measured(results),
+        "## Measured on unseen speakers",
         "",
+        *_measured(config, results),
         "## Config",
         "",
         "```json",
@@ -89,36 +94,20 @@ def _public(config: TrainConfig) -> dict:
     return {key: value for key, value in values.items() if not any(h in key for h in hidden)}
 
 
+def _replayed(num_speakers: int) -> str:
+    if not num_speakers:
+        return ""
+    return f" Every batch had some of {num_speakers} speakers of another corpus in it (replay)."
+
+
 def _public_name(name: str) -> str:
     """Gives an encoder's name, of a folder only the last part."""
     folder = Path(name).expanduser()
     return folder.resolve().name if folder.is_dir() else name
 
 
-def _measured(results: Results) -> list[str]:
-    lines = ["## Measured on unseen speakers", ""]
-    if results.before is None or results.after is None or results.eer_difference_interval is None:
-        return [*lines, "Not measured: the run had no validation data."]
-    name = f"after, {results.after_name}" if results.averaged_steps else "after"
-    rows = (("before", results.before), (name, results.after))
-    low, high = results.eer_difference_interval
-    return [
-        *lines,
-        f"{results.num_val_speakers} speakers, {results.num_targets} target and "
-        f"{results.num_nontargets} nontarget trials, cosine; in brackets 95 % bootstrap intervals "
-        "over speakers.",
-        "",
-        "| | step | EER | minDCF(0.01) |",
-        "|---|---|---|---|",
-        *(_row(name, row) for name, row in rows),
-        "",
-        f"EER difference {100 * (results.eer_difference or 0):+.2f} points "
-        f"[{100 * low:+.2f}, {100 * high:+.2f}]: {results.verdict}. The best step was chosen on "
-        "these trials, so its figure is a little optimistic.",
-    ]
-
-
-def _row(name: str, row: Measured) -> str:
-    eer = f"{row.eer:.2%} [{row.eer_interval[0]:.2%}, {row.eer_interval[1]:.2%}]"
-    dcf = f"{row.min_dcf:.3f} [{row.min_dcf_interval[0]:.3f}, {row.min_dcf_interval[1]:.3f}]"
-    return f"| {name} | {row.step} | {eer} | {dcf} |"
+def _measured(config: TrainConfig, results: Results) -> list[str]:
+    paragraphs = measured_section(results, is_pretrained=config.pretrained, place="this folder")
+    if results.interpolation is not None:
+        paragraphs.append(f"![{INTERPOLATION_CAPTION}]({INTERPOLATION_PICTURE})")
+    return [line for paragraph in paragraphs for line in (paragraph, "")]

@@ -63,8 +63,13 @@ def push_run(config: TrainConfig, run: RunDirectory, stop: StopRequest) -> Pushe
     if problem is None:
         _save_state(run, {**state, "pushed": text})
         return Pushed(text)
-    if "push it later" not in problem.lower():
-        later = push_command(str(run.path), config.hub_model_id, private=config.hub_private)
+    if "speaker-encoder push" not in problem:
+        later = push_command(
+            str(run.path),
+            config.hub_model_id,
+            private=config.hub_private,
+            allow_worse=config.allow_worse,
+        )
         problem += f" Push it later with:\n  {later}"
     problem = _without_token(problem, config)
     _save_state(run, {**state, "problem": problem})
@@ -205,6 +210,8 @@ def _command(config: TrainConfig, folder: Path) -> Sequence[str]:
     command += ["--repo_id", config.hub_model_id]
     if config.hub_private is not None:
         command.append("--private" if config.hub_private else "--public")
+    if config.allow_worse:
+        command.append("--allow_worse")
     return command
 
 

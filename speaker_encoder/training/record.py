@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.training.callbacks import FlowCallback, is_due
 from speaker_encoder.training.health import CollapseWatch, is_exploding
+from speaker_encoder.training.model_card import INTERPOLATION_PICTURE
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.verification import embedding_health
 
@@ -76,6 +77,7 @@ class RecordCallback(TrainerCallback):
                 "num_train_speakers": len(data.training.speakers),
                 "num_train_utterances": len(data.training.utterances),
                 "train_hours": summary.hours,
+                "num_replay_speakers": len(data.replay.speakers) if data.replay else 0,
                 "num_val_speakers": len(data.validation.speakers) if data.validation else 0,
                 "num_val_utterances": len(self._val_utterances),
             }
@@ -114,6 +116,12 @@ class RecordCallback(TrainerCallback):
         self.flow.progress.previous_loss = batch.loss
         self._bar.update()
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Closes the bar: what comes is not training."""
+        self._bar.close()
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -134,6 +142,7 @@ class RecordCallback(TrainerCallback):
         self._collapse.observe(mean_cosine, effective_rank, step)
         values = {
             "loss": batch.loss,
+            **batch.loss_parts,
             "learning_rate": logs["learning_rate"],
             "grad_norm": float(logs.get("grad_norm") or 0.0),
             "mean_cosine": mean_cosine,
@@ -161,9 +170,12 @@ class RecordCallback(TrainerCallback):
         self._tracker.log_metrics(metrics, "validation", step, epoch)
         self._collapse.observe(metrics["mean_cosine"], metrics["effective_rank"], step)
         _logger.info(
-            "step %d: validation EER %.2f %% [%.2f, %.2f], minDCF %.3f%s",
+            "step %d: validation EER %.2f %% [%.2f, %.2f], minDCF %.3f%s%s%s",
             *(step, 100 * metrics["eer"], 100 * metrics["eer_low"], 100 * metrics["eer_high"]),
-            *(metrics["min_dcf"], f", loss {metrics['loss']:.3f}" if "loss" in metrics else ""),
+            metrics["min_dcf"],
+            _shown(metrics, "loss", ", loss {:.3f}"),
+            _shown(metrics, "interpolated_eer", ", interpolated EER {:.2%}"),
+            _shown(metrics, "reference_eer", ", reference EER {:.2%}"),
         )
         for number, (embeddings, indices) in enumerate(found.batches):
             suffix = f"_batch{number}" if number else ""
@@ -240,6 +252,11 @@ class RecordCallback(TrainerCallback):
         for plot in self._plotter.finished():
             self._tracker.log_image(plot.path, plot.name, plot.step or 0)
 
+    def log_interpolation(self, step: int) -> None:
+        """Logs the curve between the untouched and the trained encoder."""
+        path = self._run.path / "plots" / INTERPOLATION_PICTURE
+        self._tracker.log_image(path, path.stem, step)
+
     def finish(self) -> None:
         """Closes the bar, waits for the pictures, and closes the record."""
         if self._bar is not None:
@@ -247,3 +264,7 @@ class RecordCallback(TrainerCallback):
         self._plotter.close()
         self._send_pictures()
         self._tracker.finish()
+
+
+def _shown(metrics: dict[str, float], name: str, text: str) -> str:
+    return text.format(metrics[name]) if name in metrics else ""

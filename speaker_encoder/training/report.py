@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speaker_encoder.training.callbacks import embeddings_path
+from speaker_encoder.training.interpolation import Choice, CurvePoint
+from speaker_encoder.training.pretrained_space import SpaceFacts
 from speaker_encoder.training.run_dir import RunDirectory, read_json, write_atomically
 
 if TYPE_CHECKING:
@@ -29,12 +31,51 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Interpolated:
+    """The line between the untouched model (alpha 0) and the best trained one (alpha 1).
+
+    Attributes:
+        step: of the trained model.
+        curve: a point for each alpha that was measured, ascending.
+        choice: of the alpha that is the result.
+    """
+
+    step: int
+    curve: list[CurvePoint]
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class ReferenceResults:
+    """Error rates on the reference trials, fractions; what of the old speech was forgotten.
+
+    `eer_difference` and its interval are after minus before; a positive one is forgetting.
+    """
+
+    before_eer: float
+    before_interval: tuple[float, float]
+    after_eer: float
+    after_interval: tuple[float, float]
+    eer_difference: float
+    eer_difference_interval: tuple[float, float]
+    verdict: str
+    num_speakers: int
+    num_targets: int
+    num_nontargets: int
+
+
+@dataclass(frozen=True)
 class Results:
     """What `results.json` holds.
 
     `eer_difference` and its interval are after minus before, over the same resampled speakers.
     `averaged_steps`: where the mean of several steps' models is the result, `after.step` is the
-    best of them. `seconds` is None for a run that was resumed.
+    best of them. `seconds` is None for a run that was resumed. `interpolation` is None where
+    nothing was interpolated, `reference` where there are no reference trials.
+    `cosine_to_pretrained`: the mean cosine between the untouched model's and the result's
+    embeddings of the same validation utterances; `pretrained_space`: the map from one space to the
+    other. `num_train_speakers` are those of the training
+    corpus alone, without those of replay.
     """
 
     model_name: str
@@ -53,13 +94,27 @@ class Results:
     num_nontargets: int = 0
     unusable_files: dict[str, str] = field(default_factory=dict)
     averaged_steps: list[int] = field(default_factory=list)
+    interpolation: Interpolated | None = None
+    reference: ReferenceResults | None = None
+    cosine_to_pretrained: float | None = None
+    pretrained_space: SpaceFacts | None = None
+    num_replay_speakers: int = 0
+
+    @property
+    def is_untouched(self) -> bool:
+        """Is the result the model that the run started from: nothing was better."""
+        return self.after is not None and self.after.step == 0 and not self.averaged_steps
 
     @property
     def after_name(self) -> str:
         """What the best model is, in words."""
+        alpha = self.interpolation.choice.alpha if self.interpolation else 1.0
+        start = f"alpha {alpha:g} of " if 0 < alpha < 1 else ""
         if self.averaged_steps:
-            return f"mean of steps {', '.join(map(str, self.averaged_steps))}"
-        return f"step {self.after.step}, best" if self.after else "the last step"
+            return f"{start}mean of steps {', '.join(map(str, self.averaged_steps))}"
+        if self.after is None:
+            return "the last step"
+        return f"{start}step {self.after.step}" + ("" if start else ", best")
 
     def save(self, path: Path) -> None:
         """Writes it, whole or not at all."""
@@ -68,11 +123,24 @@ class Results:
     @classmethod
     def load(cls, path: Path) -> Results:
         """Reads it back."""
-        values = read_json(path)
-        for name in ("before", "after"):
-            if values.get(name):
-                values[name] = Measured(**values[name])
-        return cls(**values)
+        return cls.from_dict(read_json(path))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Results:
+        """Reads what `results.json` holds, that of a repository too; other keys are left out."""
+        found = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        for name, kind in (("before", Measured), ("after", Measured)):
+            if found.get(name):
+                found[name] = kind(**found[name])
+        if found.get("reference"):
+            found["reference"] = ReferenceResults(**found["reference"])
+        if found.get("pretrained_space"):
+            found["pretrained_space"] = SpaceFacts.from_dict(found["pretrained_space"])
+        if found.get("interpolation"):
+            line = found["interpolation"]
+            curve = [CurvePoint(**point) for point in line["curve"]]
+            found["interpolation"] = Interpolated(line["step"], curve, Choice(**line["choice"]))
+        return cls(**found)
 
 
 def measure_results(
@@ -111,6 +179,7 @@ def measure_results(
         train_hours=round(sum(u.seconds for u in data.training.utterances) / 3600, 3),
         unusable_files=unusable,
         averaged_steps=averaged_steps,
+        num_replay_speakers=len(data.replay.speakers) if data.replay else 0,
     )
     if data.validation is None or data.trials is None or best_step is None:
         return results
@@ -177,16 +246,22 @@ def _draw_det(run: RunDirectory, data: RunData, embeddings: list[np.ndarray]) ->
 def finish_run_folder(
     config: TrainConfig, run: RunDirectory, results: Results, best_step: int | None
 ) -> None:
-    """Leaves the model card, the curve and `results.json`, and removes what only a resume needs.
+    """Leaves card, report, pictures and `results.json`, and removes what only a resume needs.
 
     Where `results.json` is, the run is finished.
     """
     from speaker_encoder.plots import plot_curve
-    from speaker_encoder.training.model_card import model_card
+    from speaker_encoder.plots.interpolation import plot_interpolation
+    from speaker_encoder.training.model_card import INTERPOLATION_PICTURE, model_card
+    from speaker_encoder.training.report_page import write_run_report
 
     lines = run.metrics_path.read_text(encoding="utf-8").splitlines()
     (run.path / "plots").mkdir(exist_ok=True)
     plot_curve([json.loads(line) for line in lines], run.path / "plots" / "curve.png")
+    if results.interpolation is not None:
+        for folder in (run.path / "plots", run.model_dir):
+            plot_interpolation(results.interpolation, folder / INTERPOLATION_PICTURE)
+    write_run_report(config, run, results)
     write_atomically(run.model_dir / "README.md", model_card(config, results))
     for path in run.scores_dir.glob("step_*.npz"):
         if path not in (embeddings_path(run, 0), embeddings_path(run, best_step or 0)):
@@ -194,72 +269,4 @@ def finish_run_folder(
     results.save(run.model_dir / run.results_path.name)
     results.save(run.results_path)
     if config.average_best is None:  # more steps may want to average them again
-        run.prune_best(set())
-
-
-def format_results(results: Results, run: RunDirectory) -> str:
-    """Gives the table and the paths that end a run, for a terminal."""
-    lines = [
-        f"{results.model_name}: {results.steps} steps on {results.num_train_utterances} utterances "
-        f"of {results.num_train_speakers} speakers"
-        + ("" if results.seconds is None else f", {_duration(results.seconds)}")
-    ]
-    if results.before and results.after and results.eer_difference_interval:
-        lines += ["", *_table(results)]
-    else:
-        lines += ["", "No validation data: nothing is known about unseen speakers. The model is"]
-        lines += ["the last step's. Set val_data_root to speakers that are not trained on."]
-    if results.unusable_files:
-        lines += ["", f"{len(results.unusable_files)} files could not be used:"]
-        lines += [f"  {path}: {reason}" for path, reason in results.unusable_files.items()]
-    lines += ["", *_paths(run)]
-    return "\n".join(lines)
-
-
-def _table(results: Results) -> list[str]:
-    before, after = results.before, results.after
-    assert before and after and results.eer_difference_interval
-    assert results.eer_difference is not None
-    rows = [
-        (f"before (step {before.step})", before),
-        (f"after  ({results.after_name})", after),
-    ]
-    width = max(len(name) for name, _ in rows)
-    lines = [
-        f"{results.num_val_speakers} unseen speakers, {results.num_targets} target and "
-        f"{results.num_nontargets} nontarget trials; in brackets 95 % intervals over speakers",
-        f"{'':{width}}  {'EER':>8}  {'':16}  {'minDCF(0.01)':>12}",
-    ]
-    for name, row in rows:
-        eer_range = f"[{row.eer_interval[0]:.2%}, {row.eer_interval[1]:.2%}]"
-        dcf_range = f"[{row.min_dcf_interval[0]:.3f}, {row.min_dcf_interval[1]:.3f}]"
-        lines.append(
-            f"{name:{width}}  {row.eer:>8.2%}  {eer_range:16}  {row.min_dcf:>12.3f}  {dcf_range}"
-        )
-    low, high = results.eer_difference_interval
-    lines.append(
-        f"EER difference {100 * results.eer_difference:+.2f} points "
-        f"[{100 * low:+.2f}, {100 * high:+.2f}]: {results.verdict}"
-    )
-    if after.step == 0 and not results.averaged_steps:
-        lines.append(
-            "No step was better than the untouched model, so model/ holds the untouched model."
-        )
-    return lines
-
-
-def _paths(run: RunDirectory) -> list[str]:
-    known = {
-        "model": run.model_dir,
-        "results": run.results_path,
-        "metrics": run.metrics_path,
-        "plots": run.path / "plots",
-        "log": run.path / "train.log",
-        "checkpoints": run.path,
-    }
-    return [f"{name:12} {path}" for name, path in known.items() if path.exists()]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+        run.prune_best({results.interpolation.step} if results.interpolation else set())

@@ -23,7 +23,7 @@ from speaker_encoder.training.run_dir import RunDirectory, read_json, write_atom
 
 _MODEL_KEYS = (
     *("model_name", "pretrained", "encoder_config", "enlarge_head", "loss", "seed", "optimizer"),
-    *("head", "layers"),
+    *("head", "layers", "recipe"),
     *("views", "speed_perturbation", "max_speakers"),
     *("train_only_head", "freeze_feature_encoder", "freeze_batch_norm"),
     *("freeze", "lora", "layer_lr_decay", "lr_schedule", "ema_decay"),
@@ -31,6 +31,7 @@ _MODEL_KEYS = (
 _VALIDATION_KEYS = (
     *("val_data_root", "val_list", "val_trials", "layout", "multi_rec_session"),
     *("min_utterance_seconds", "val_max_seconds", "val_max_trials", "trim_silence"),
+    *("reference_data_root", "reference_list", "reference_trials", "interpolate_at"),
 )
 _FIXED_ARGUMENTS = ("optim", "lr_scheduler_type")
 _LENGTH_KEYS = ("max_steps", "num_epochs", "stages")
@@ -65,12 +66,34 @@ def open_run(
             stack.enter_context(run.locked())
             run.prepare(force_restart=config.force_restart, overwrite=overwrite)
             stack.enter_context(log_to_file(run.log_path))
+            config = as_started(config, run)
             _check_unchanged(config, run)
             if not run.is_finished or asks_for_more(config, run):
-                text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
-                write_atomically(run.config_path, text)
+                write_config(config, run)
                 run.results_path.unlink(missing_ok=True)
     return run
+
+
+def as_started(config: TrainConfig, run: RunDirectory) -> TrainConfig:
+    """Gives the config with what its recipe chose when the run was started, if it was.
+
+    Args:
+        config: of the run, as it is now.
+        run: its directory.
+    """
+    is_anything_there = run.config_path.is_file() and (run.checkpoints() or run.is_finished)
+    if not config.left_to_recipe or config.force_restart or not is_anything_there:
+        return config
+    stored = _stored_values(run)
+    if not stored["recipe"]:
+        return config
+    return config.completed({key: stored[key] for key in config.left_to_recipe})
+
+
+def write_config(config: TrainConfig, run: RunDirectory) -> None:
+    """Writes the config of a run into its directory."""
+    text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(run.config_path, text)
 
 
 @contextlib.contextmanager

@@ -17,16 +17,18 @@ from speaker_encoder.training.assembly import build_trainer
 from speaker_encoder.training.averaging import take_average
 from speaker_encoder.training.build import choose_device
 from speaker_encoder.training.callbacks import Progress, StopRequest, embeddings_path
+from speaker_encoder.training.chosen import add_space, keep_pretrained, take_chosen
 from speaker_encoder.training.data import RunData, load_data
 from speaker_encoder.training.distributed import gather_dict, is_main_process, num_processes
 from speaker_encoder.training.publishing import push_run
+from speaker_encoder.training.recipe import settle_recipe
 from speaker_encoder.training.report import (
     Results,
     best_embeddings_path,
     finish_run_folder,
-    format_results,
     measure_results,
 )
+from speaker_encoder.training.report_text import format_results
 from speaker_encoder.training.resume import open_run
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.trainer import SpeakerTrainer
@@ -107,17 +109,20 @@ def train_once(
     """
     with contextlib.ExitStack() as stack:
         run = open_run(config, overwrite, stack, title)
+        config, corpus = settle_recipe(config, run)
         if run.is_finished:
             _logger.info("%s is finished; force_restart is false", run.path)
             stop = stack.enter_context(StopRequest())
             return conclude(config, run, Results.load(run.results_path), stop)
-        data = load_data(config)
-        for split in (data.training, data.validation):
+        data = load_data(config, corpus)
+        for split in (data.training, data.replay, data.validation):
             if split is not None:
                 _logger.info("%s", split)
         stop = stack.enter_context(StopRequest())
-        trainer = build_trainer(config, run, data, device, stop, before)
-        return _run(config, run, data, trainer, stop)
+        trainer = build_trainer(config, run, data, device, stop, before, is_stage=bool(title))
+        if not run.checkpoints():
+            keep_pretrained(config, run, trainer, before)
+        return _run(config, run, data, trainer, stop, is_stage=bool(title))
 
 
 def _join_processes(device: str) -> None:
@@ -134,6 +139,8 @@ def _run(
     data: RunData,
     trainer: SpeakerTrainer,
     stop: StopRequest,
+    *,
+    is_stage: bool,
 ) -> TrainOutcome:
     """Measures the untouched model, trains, and reports."""
     checkpoints = run.checkpoints()
@@ -155,12 +162,15 @@ def _run(
         if not stop.is_wanted:
             _train(trainer, step, checkpoint)
         seconds = time.monotonic() - start if checkpoint is None else None
+        if stop.is_wanted:
+            return TrainOutcome(run, None, _stopped(run), is_stopped=True)
+        results = _finish(config, run, data, trainer, seconds, is_stage=is_stage)
     finally:
         if record is not None:
-            record.finish()
-    if stop.is_wanted:
-        return TrainOutcome(run, None, _stopped(run), is_stopped=True)
-    return _finish(config, run, data, trainer, seconds, stop)
+            record.finish()  # before a push: it waits for pictures
+    if results is None:
+        return TrainOutcome(run, None, "", is_stopped=stop.is_wanted)
+    return conclude(config, run, results, stop)
 
 
 def _train(trainer: SpeakerTrainer, step: int | None, checkpoint: Path | None) -> None:
@@ -200,40 +210,57 @@ def _finish(
     data: RunData,
     trainer: SpeakerTrainer,
     seconds: float | None,
-    stop: StopRequest,
-) -> TrainOutcome:
-    """Writes the model without validation data, the results, and the pictures of the run."""
+    *,
+    is_stage: bool,
+) -> Results | None:
+    """Writes the model without validation data, the results, and the pictures of the run.
+
+    Returns:
+        What was found; None in the other processes.
+    """
     progress = trainer.flow.progress
     unusable = gather_dict(trainer.unusable)
-    averaged = take_average(trainer, run) if config.average_best else []
+    averaged: list[int] = []
+    mean = None
+    if config.average_best:
+        averaged, mean = take_average(trainer, run, config.average_best)
+    chosen = None if is_stage else take_chosen(trainer, run, mean)
     if not is_main_process():
-        return TrainOutcome(run, None, "", is_stopped=stop.is_wanted)
+        return None
     if progress.best_step is None:
         trainer.save_encoder(run.model_dir)
         trainer.save_loss(run.path)
+    best_step, path = progress.best_step, best_embeddings_path(run, progress.best_step, averaged)
+    if chosen is not None:
+        best_step, path = chosen.result_step, run.result_scores_path
+        averaged = averaged if best_step else []
+    paths = (embeddings_path(run, 0), path)
     results = measure_results(
         config,
         run,
         data,
-        paths=(
-            embeddings_path(run, 0),
-            best_embeddings_path(run, progress.best_step, averaged),
-        ),
+        paths=paths,
         steps=trainer.state.global_step,
-        best_step=progress.best_step,
+        best_step=best_step,
         averaged_steps=averaged,
         seconds=seconds,
         unusable=unusable,
     )
+    if chosen is not None:
+        results = chosen.add_to(results)
+    if not is_stage:
+        results = add_space(config, run, data, results, paths, run.pretrained_dir)
     finish_run_folder(config, run, results, progress.best_step)
-    return conclude(config, run, results, stop)
+    if results.interpolation is not None and trainer.record is not None:
+        trainer.record.log_interpolation(results.steps)
+    return results
 
 
 def conclude(
     config: TrainConfig, run: RunDirectory, results: Results, stop: StopRequest
 ) -> TrainOutcome:
     """Pushes what the run found if that is wanted and was not done yet, and says how it went."""
-    message = format_results(results, run)
+    message = format_results(config, run, results)
     if not config.push_to_hub or not is_main_process():
         return TrainOutcome(run, results, message, is_stopped=stop.is_wanted)
     stop.consequence = "ending the push"

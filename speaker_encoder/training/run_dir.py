@@ -94,6 +94,16 @@ class RunDirectory:
         return self.path / "validation"
 
     @property
+    def pretrained_dir(self) -> Path:
+        """The encoder that the run started from, where its weights were trained ones."""
+        return self.path / "pretrained"
+
+    @property
+    def result_scores_path(self) -> Path:
+        """The validation embeddings of the result, when it lies between two models."""
+        return self.scores_dir / "result.npz"
+
+    @property
     def average_scores_path(self) -> Path:
         """The validation embeddings of a mean of several steps' models, when it was taken."""
         return self.scores_dir / "average.npz"

@@ -13,10 +13,12 @@ from torch.utils.data import Sampler
 
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.errors import UserError
+from speaker_encoder.training.replay import mix
 
 FEW_UTTERANCES = ("repeat", "drop", "error")
 _SAMPLER_STREAM = 1  # sets these random numbers apart from those of crops and augmentation
 _CAP_STREAM = 5
+_REPLAY_STREAM = 6
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ def choose_speakers(
         utterances_per_speaker: K.
         few_utterances: what happens to a speaker with fewer than K utterances: `repeat` them
             with other crops, `drop` the speaker, or `error`.
-        split: "training" or "validation", for messages.
+        split: "training", "replay" or "validation", for messages.
 
     Returns:
         Utterance indices by speaker.
@@ -83,10 +85,10 @@ def choose_speakers(
         if few_utterances == "drop":
             speakers = {name: members for name, members in speakers.items() if name not in few}
     if len(speakers) < speakers_per_batch:
-        prefix = "val_" if split == "validation" else ""
+        keys = {"validation": "val_speakers_per_batch", "replay": "replay_share"}
         raise UserError(
             f"A {split} batch needs {speakers_per_batch} different speakers, found "
-            f"{len(speakers)}. Add speakers, or lower {prefix}speakers_per_batch."
+            f"{len(speakers)}. Add speakers, or lower {keys.get(split, 'speakers_per_batch')}."
         )
     return speakers
 
@@ -163,7 +165,9 @@ def plan_batches(
 class SpeakerBatchSampler(Sampler[ExampleKey]):
     """A flat sampler whose order is P x K groups, for a DataLoader with batch size P*K or a part.
 
-    An epoch is `num_utterances // (P*K)` batches, at least one. What comes in epoch e is a
+    An epoch is `num_utterances // (P*K)` batches, at least one. With a replay corpus a batch has R
+    speakers of it, its last ones, and an epoch, which is one of the training corpus, is
+    `num_utterances // ((P-R)*K)` batches. What comes in epoch e is a
     function of the seed and e; an epoch that is not the next one is reached by dealing again from
     the start, which costs microseconds per batch.
 
@@ -177,6 +181,8 @@ class SpeakerBatchSampler(Sampler[ExampleKey]):
             drawn anew for each epoch. None: no limit.
         is_of_views: each "speaker" is one utterance, which comes up once an epoch, K times in
             its batch.
+        replayed: which of `speakers` are of the replay corpus.
+        replay_per_batch: R.
     """
 
     def __init__(
@@ -188,21 +194,25 @@ class SpeakerBatchSampler(Sampler[ExampleKey]):
         seed: int,
         max_utterances_per_speaker: int | None = None,
         is_of_views: bool = False,
+        replayed: frozenset[str] = frozenset(),
+        replay_per_batch: int = 0,
     ) -> None:
         self._utterances = utterances
-        self._speakers = speakers
-        self._size = (speakers_per_batch, utterances_per_speaker)
+        self._speakers = {n: members for n, members in speakers.items() if n not in replayed}
+        self._replayed = {n: members for n, members in speakers.items() if n in replayed}
+        self._size = (speakers_per_batch - replay_per_batch, utterances_per_speaker)
+        self._replay_size = (replay_per_batch, utterances_per_speaker)
         self._seed = seed
         self._cap = None
         if max_utterances_per_speaker is not None:
             rounds = max(1, max_utterances_per_speaker // utterances_per_speaker)
             self._cap = rounds * utterances_per_speaker
         self.batch_size = speakers_per_batch * utterances_per_speaker
-        counts = [len(members) for members in speakers.values()]
+        counts = [len(members) for members in self._speakers.values()]
         if is_of_views:
-            counts = [utterances_per_speaker] * len(speakers)
+            counts = [utterances_per_speaker] * len(counts)
         num_examples = sum(min(count, self._cap or count) for count in counts)
-        self.batches_per_epoch = max(1, num_examples // self.batch_size)
+        self.batches_per_epoch = max(1, num_examples // (self._size[0] * self._size[1]))
         self._epoch = 0
         self._plan = self._plan_from(0)
         self._next_batch = 0
@@ -226,6 +236,14 @@ class SpeakerBatchSampler(Sampler[ExampleKey]):
 
     def _plan_from(self, first: int) -> Iterator[list[int]]:
         """Gives the batches from number `first` on; with a limit, those of the epoch alone."""
+        batches = self._plan_training(first)
+        if not self._replayed:
+            return batches
+        generator = np.random.default_rng([self._seed, _REPLAY_STREAM])
+        parts = plan_batches(self._utterances, self._replayed, *self._replay_size, generator)
+        return mix(batches, itertools.islice(parts, first, None))
+
+    def _plan_training(self, first: int) -> Iterator[list[int]]:
         if self._cap is None:
             generator = np.random.default_rng([self._seed, _SAMPLER_STREAM])
             plan = plan_batches(self._utterances, self._speakers, *self._size, generator)

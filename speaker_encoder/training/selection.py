@@ -19,32 +19,45 @@ _SPEED_PREFIX = re.compile(r"^sp[0-9.]+-")
 _logger = logging.getLogger(__name__)
 
 
+def select_speakers(
+    utterances: Sequence[Utterance], max_speakers: int, least_utterances: int, seed: int
+) -> set[str]:
+    """A random choice of speakers; with the same seed that of fewer is a part of that of more.
+
+    Args:
+        utterances: of the corpus.
+        max_speakers: how many are chosen, at most.
+        least_utterances: speakers with fewer are chosen last.
+        seed: of the choice.
+    """
+    counts = Counter(utterance.speaker_id for utterance in utterances)
+    names = sorted(counts)
+    order = np.random.default_rng([seed, _SPEAKERS_STREAM]).permutation(len(names)).tolist()
+    shuffled = [names[place] for place in order]
+    shuffled.sort(key=lambda name: counts[name] < least_utterances)  # stable
+    return set(shuffled[:max_speakers])
+
+
 def cap_speakers(
     utterances: Sequence[Utterance], max_speakers: int | None, least_utterances: int, seed: int
 ) -> tuple[Utterance, ...]:
     """Leaves the utterances of a random choice of speakers, which is named in the log.
 
-    With the same seed the choice of fewer speakers is a part of the choice of more.
-
     Args:
         utterances: of the corpus.
         max_speakers: how many are left, at most; None for all.
-        least_utterances: speakers with fewer are chosen last.
+        least_utterances: as in `select_speakers`.
         seed: of the choice.
     """
-    counts = Counter(utterance.speaker_id for utterance in utterances)
-    if max_speakers is None or len(counts) <= max_speakers:
+    num_found = len({utterance.speaker_id for utterance in utterances})
+    if max_speakers is None or num_found <= max_speakers:
         return tuple(utterances)
-    names = sorted(counts)
-    order = np.random.default_rng([seed, _SPEAKERS_STREAM]).permutation(len(names)).tolist()
-    shuffled = [names[place] for place in order]
-    shuffled.sort(key=lambda name: counts[name] < least_utterances)  # stable
-    chosen = set(shuffled[:max_speakers])
+    chosen = select_speakers(utterances, max_speakers, least_utterances, seed)
     shown = ", ".join(sorted(chosen)[:_MOST_SHOWN])
     rest = f" and {len(chosen) - _MOST_SHOWN} more" if len(chosen) > _MOST_SHOWN else ""
     _logger.info(
         "max_speakers: %d of %d training speakers, chosen with seed %d: %s%s",
-        *(len(chosen), len(counts), seed, shown, rest),
+        *(len(chosen), num_found, seed, shown, rest),
     )
     return tuple(utterance for utterance in utterances if utterance.speaker_id in chosen)
 

@@ -29,7 +29,7 @@ class SpeechReader:
     def __init__(
         self, utterances: Sequence[Utterance], sampling_rate: int, trim_silence: str = "off"
     ) -> None:
-        self._utterances = utterances
+        self.utterances = utterances
         self._rate = sampling_rate
         self._method = cast(TrimMethod, trim_silence)
         self._spans: dict[int, list[tuple[int, int]]] = {}
@@ -67,7 +67,7 @@ class SpeechReader:
 
     def _speech(self, index: int) -> list[tuple[int, int]]:
         """(start, stop) of the speech in an utterance, in samples."""
-        utterance = self._utterances[index]
+        utterance = self.utterances[index]
         total = int(utterance.num_samples * self._rate / utterance.played_rate)
         if self._method == "off":
             return [(0, max(total, 1))]
@@ -86,7 +86,7 @@ class SpeechReader:
         return self._spans[index]
 
     def _read(self, index: int, start: int, num_samples: int) -> np.ndarray:
-        utterance = self._utterances[index]
+        utterance = self.utterances[index]
         info = AudioInfo(utterance.num_samples, utterance.sampling_rate, 1)
         return read_audio(
             utterance.path,

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from speaker_encoder.training.assembly import build_trial_sets
 from speaker_encoder.training.callbacks import StopRequest, embeddings_path
+from speaker_encoder.training.choosing import make_chooser
+from speaker_encoder.training.chosen import TakenResult, add_space, take_from_line
 from speaker_encoder.training.config_stages import stage_folder
 from speaker_encoder.training.data import load_data
 from speaker_encoder.training.distributed import any_process, is_main_process
@@ -68,13 +71,15 @@ def train_stages(config: TrainConfig, device: str, *, overwrite: bool = False) -
             is_last = number == len(stages)
             if any_process(outcome.is_stopped, torch.device(device)) and not is_last:
                 return replace(outcome, run=run, results=None, message=_stopped(outcome, title))
-            if outcome.results is None and is_main_process():
+            has_no_results = is_main_process() and outcome.results is None
+            if any_process(has_no_results, torch.device(device)):
                 return replace(outcome, run=run, message=_stopped(outcome, title))
             before = own
         stop = stack.enter_context(StopRequest())
+        taken = _choose(config, run, stages[-1], device)
         if not is_main_process():
             return TrainOutcome(run, None, "")
-        results = _gather(config, run, stages)
+        results = _gather(config, run, stages, taken)
         return conclude(config, run, results, stop)
 
 
@@ -87,7 +92,35 @@ def _stopped(outcome: TrainOutcome, title: str) -> str:
     return f"stopped after {title}. The same command goes on with the next."
 
 
-def _gather(config: TrainConfig, run: RunDirectory, stages: Sequence[TrainConfig]) -> Results:
+def _choose(
+    config: TrainConfig, run: RunDirectory, stage: TrainConfig, device: str
+) -> TakenResult | None:
+    """Chooses between what the first stage began with and what the last one left."""
+    from speaker_encoder.modeling import SpeakerEncoder
+
+    first, last = (RunDirectory(stage_folder(run.path, n)) for n in (1, len(config.stages)))
+    results = Results.load(last.results_path)
+    if is_main_process():
+        _copy_model(run, last)
+    chooser = make_chooser(
+        config,
+        first.pretrained_dir,
+        *build_trial_sets(stage, load_data(stage)),
+        is_trained_start=first.pretrained_dir.is_dir(),
+    )
+    if chooser is None or results.after is None:
+        return None
+    trained = SpeakerEncoder.from_pretrained(last.model_dir)
+    step = results.after.step
+    return take_from_line(chooser, trained, step, run, first.pretrained_dir, device)
+
+
+def _gather(
+    config: TrainConfig,
+    run: RunDirectory,
+    stages: Sequence[TrainConfig],
+    taken: TakenResult | None,
+) -> Results:
     """Leaves the last model, the results of the whole and all metrics in the run directory.
 
     Steps are counted from the beginning of the first stage.
@@ -96,7 +129,6 @@ def _gather(config: TrainConfig, run: RunDirectory, stages: Sequence[TrainConfig
     found = [Results.load(folder.results_path) for folder in folders]
     offsets = [sum(one.steps for one in found[:place]) for place in range(len(found))]
     _write_metrics(run, folders, offsets)
-    _copy_model(run, folders[-1])
     best_step, averaged_steps = None, []
     for one, offset in zip(found, offsets, strict=True):
         if one.after is not None and (one.after.step or one.averaged_steps):
@@ -105,21 +137,32 @@ def _gather(config: TrainConfig, run: RunDirectory, stages: Sequence[TrainConfig
     last, seconds = found[-1], [one.seconds for one in found]
     if last.after is not None and best_step is None:
         best_step = 0
+    if taken is not None:
+        taken = replace(taken, step=best_step or 0)
+        if taken.result_step == 0:
+            best_step, averaged_steps = 0, []
     last_best = last.after.step if last.after else None
+    data = load_data(stages[-1])
+    paths = (
+        embeddings_path(folders[0], 0),
+        run.result_scores_path
+        if taken
+        else best_embeddings_path(folders[-1], last_best, last.averaged_steps),
+    )
     results = measure_results(
         config,
         run,
-        load_data(stages[-1]),
-        paths=(
-            embeddings_path(folders[0], 0),
-            best_embeddings_path(folders[-1], last_best, last.averaged_steps),
-        ),
+        data,
+        paths=paths,
         steps=offsets[-1] + last.steps,
         best_step=best_step,
         averaged_steps=averaged_steps,
         seconds=None if None in seconds else sum(filter(None, seconds)),
         unusable={path: reason for one in found for path, reason in one.unusable_files.items()},
     )
+    if taken is not None:
+        results = taken.add_to(results)
+    results = add_space(config, run, data, results, paths, folders[0].pretrained_dir)
     finish_run_folder(config, run, results, best_step)
     return results
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from speaker_encoder.audio.augment import Augmenter
     from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.callbacks import FlowCallback
+    from speaker_encoder.training.choosing import Chooser
+    from speaker_encoder.training.closeness import Closeness
+    from speaker_encoder.training.head_first import HeadFirst
     from speaker_encoder.training.record import RecordCallback
     from speaker_encoder.training.spec_augment import SpecAugment
     from speaker_encoder.training.validation import Validation
@@ -50,8 +53,11 @@ class SpeakerTrainer(CheckpointTrainer):
         rate_scales: what each parameter's learning rate is multiplied by; None for 1.
         validate: model -> what a validation of it found; None without validation data.
         ema_decay: of the average of the weights that is validated and kept; None for none.
+        looks_at_interpolation: at each validation, as the chooser at the end.
         augmenter: augments on the training device; None when the batches come augmented.
         spec_augment: masks the model's features, and is told the examples of each batch.
+        closeness: adds to the loss what keeps the model close to where it started; None: nothing.
+        head_first: holds all but the head in the first steps; None: nothing is held.
         loss_facts: the config's `loss`, and the training speakers in the order of their labels.
         describe: utterance index -> path, for messages.
         flow: decides about steps; its progress is part of each checkpoint.
@@ -67,8 +73,11 @@ class SpeakerTrainer(CheckpointTrainer):
         rate_scales: dict[str, float] | None = None,
         validate: Callable[[SpeakerEncoder], Validation] | None,
         ema_decay: float | None = None,
+        looks_at_interpolation: bool = False,
         augmenter: Augmenter | None,
         spec_augment: SpecAugment | None = None,
+        closeness: Closeness | None = None,
+        head_first: HeadFirst | None = None,
         loss_facts: tuple[object, list[str]],
         describe: Callable[[int], str],
         flow: FlowCallback,
@@ -78,13 +87,18 @@ class SpeakerTrainer(CheckpointTrainer):
         self._sampler = sampler
         self._make_schedule = make_schedule
         self._rate_scales = rate_scales
+        self._looks_at_interpolation = looks_at_interpolation
         self._validate = validate
         self._augmenter = augmenter
         self._spec_augment = spec_augment
+        self._closeness = closeness
+        self._head_first = head_first
+        self._loss_parts: dict[str, torch.Tensor] = {}
         self._loss_facts = loss_facts
         self._describe = describe
         self.flow = flow
         self.record: RecordCallback | None = None
+        self.chooser: Chooser | None = None
         flow.trainer = self
         self._embeddings: torch.Tensor | None = None
         self.last_batch: LastBatch | None = None
@@ -135,10 +149,18 @@ class SpeakerTrainer(CheckpointTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Computes the loss and remembers the embeddings for the record."""
+        """Computes the loss and remembers its parts and the embeddings for the record."""
+        if self._head_first is not None:  # behind the Trainer's own model.train()
+            self._head_first.hold_statistics(self.state.global_step)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         self._embeddings = outputs["embeddings"].detach()
         self._labels = inputs["labels"]
+        if self._closeness is not None:
+            with self.accelerator.autocast():
+                wanted = self._closeness.embed(inputs["input_values"])
+            parts = self._closeness.parts(outputs["embeddings"], wanted)
+            loss = sum(parts.values(), start=loss)
+            self._loss_parts = {name: part.detach() for name, part in parts.items()}
         gathered = getattr(self.accelerator.unwrap_model(model).loss_fn, "gathered", None)
         if gathered is not None:  # the whole batch, when several processes share it
             self._embeddings, self._labels = gathered
@@ -177,6 +199,8 @@ class SpeakerTrainer(CheckpointTrainer):
         assert isinstance(whole_loss, GatheredLoss)
         whole_loss.set_step(self.state.global_step)
         loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._head_first is not None:
+            self._head_first.drop_gradients(self.state.global_step)
         if self._spec_augment is not None:
             self._spec_augment.positions = None
         scale = self.current_gradient_accumulation_steps
@@ -187,6 +211,7 @@ class SpeakerTrainer(CheckpointTrainer):
             labels=self._labels,
             input_values=inputs["input_values"],
             utterances=utterances.tolist(),
+            loss_parts={name: float(part) for name, part in self._loss_parts.items()},
         )
         if not torch.isfinite(loss):
             raise self._not_finite(self.last_batch)
@@ -235,7 +260,11 @@ class SpeakerTrainer(CheckpointTrainer):
         """Validates on trials; the Trainer's own evaluation loop is not used."""
         if self._validate is None:
             return {}
-        self.last_validation = self.validate(self.published.model())
+        model = self.published.model()
+        self.last_validation = self.validate(model)
+        if self._looks_at_interpolation and self.chooser is not None and self.state.global_step:
+            self.last_validation.metrics.update(self.chooser.look(model))
+        self.flow.note_forgetting(self.last_validation.metrics)
         metrics = dict(self.last_validation.metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics

@@ -202,11 +202,12 @@ def compare_scores(
         eer_difference_interval=eer_interval,
         min_dcf_difference=costs[1] - costs[0],
         min_dcf_difference_interval=interval(drawn[1].min_dcf[:, 0] - drawn[0].min_dcf[:, 0]),
-        verdict=_verdict(*eer_interval),
+        verdict=judge(*eer_interval),
     )
 
 
-def _verdict(low: float, high: float) -> Verdict:
+def judge(low: float, high: float) -> Verdict:
+    """Says what a 95 % interval of a difference of error rates, after minus before, tells."""
     if high < 0:
         return "better"
     return "worse" if low > 0 else "no difference beyond noise"

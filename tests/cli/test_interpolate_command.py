@@ -89,7 +89,7 @@ def test_the_curve_is_that_of_evaluate_and_the_model_is_the_chosen_one(
     out = tmp_path / "between"
     shown = command(
         "interpolate", pretrained, finetuned[0], *trials, *reference(few, data_dir),
-        "--alphas", "0.5", "--forgetting_tolerance", 0.5, "--output_dir", out,
+        "--alphas", "0.5", "--forgetting_tolerance", 0.5, "--allow_worse", "--output_dir", out,
     )  # fmt: skip
     assert shown.code == 0, shown.err
     results = json.loads((out / "interpolation.json").read_text())
@@ -180,7 +180,7 @@ def test_what_is_refused(command, pretrained, finetuned, trials, few, tmp_path):
     for pair in ((tmp_path / "untrained", some), (pretrained, tmp_path / "untrained")):
         text = refused(*pair, *trials)
         assert f"two trained encoders; '{tmp_path / 'untrained'}' is none" in text
-        assert "random weights" in text
+        assert "random weights" in text and "allow_untrained_head" not in text
     assert "encoder_kind is 'dvector' and 'ecapa'" in refused(
         pretrained, tmp_path / "other", *trials
     )

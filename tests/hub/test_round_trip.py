@@ -184,7 +184,7 @@ def test_figures_and_pictures_of_other_weights_stay_here(hub, make_encoder, unch
     (run / "train_config.json").write_text("{}")
     (run / "results.json").write_text(json.dumps(results))
     (run / "plots").mkdir()
-    for name in ("det", "val_umap_000002", "val_umap_000003"):
+    for name in ("det", "interpolation", "val_umap_000002", "val_umap_000003"):
         (run / "plots" / f"{name}.png").write_bytes(name.encode())
 
     def pushed(folder: Path) -> dict[str, bytes]:
@@ -193,17 +193,20 @@ def test_figures_and_pictures_of_other_weights_stay_here(hub, make_encoder, unch
 
     files = pushed(run)
     assert files["plots/umap.png"] == b"val_umap_000002" and files["plots/det.png"] == b"det"
+    assert files["plots/interpolation.png"] == b"interpolation"
+    assert b"](plots/interpolation.png)" in files["README.md"]
     assert b"| after | 2 |" in files["README.md"] and "results.json" in files
     files = pushed(run / "checkpoint-1")
     assert files["plots/umap.png"] == b"val_umap_000003"
     assert b"Embeddings of speakers at step 3, UMAP" in files["README.md"]
     assert b"Not measured" in files["README.md"]
-    assert not {"plots/det.png", "results.json"} & set(files)  # nor that of the push before
+    of_the_result = {"plots/det.png", "plots/interpolation.png", "results.json"}
+    assert not of_the_result & set(files)  # nor that of the push before
     # Another program's file of this name.
     (run / "results.json").write_text(json.dumps({"before": 1, "after": 2, "eer": 0.5}))
     files = pushed(run)
     assert b"Not measured" in files["README.md"]
-    assert not {"plots/det.png", "results.json"} & set(files)
+    assert not of_the_result & set(files)
 
 
 @pytest.mark.slow

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hub_server import WRITE_TOKEN
 from huggingface_hub import ModelCard
+from results_by_hand import untouched
 from safetensors.torch import load
 
 from speaker_encoder import SpeakerEncoder
@@ -65,6 +67,7 @@ def start_run(hub_environment, tmp_path):
             "hub_token": WRITE_TOKEN,
             "push_to_hub": True,
             "hub_model_id": "someone/trained",
+            "allow_worse": True,  # of three steps from random weights
             **changes,
         }
         (home / "config.json").write_text(json.dumps(values))
@@ -265,6 +268,24 @@ def test_process_that_cannot_be_started_does_not_end_training(finished, monkeypa
     assert "its process could not be started ([Errno 2]" in pushed.problem
     assert f"speaker-encoder push {run.path} --repo_id someone/mine" in pushed.text
     assert TrainOutcome(run, None, "", pushed.problem).exit_code == 3
+
+
+@pytest.mark.slow
+def test_run_that_found_nothing_better_is_not_pushed(hub, finished, monkeypatch, hub_environment):
+    config, run = finished
+    untouched().save(run.results_path)
+    for name, value in hub_environment.items():
+        monkeypatch.setenv(name, value)
+    pushed = push_run(config, run, StopRequest())
+    assert "not pushed, the model is saved: " in pushed.text
+    assert "beat the encoder that it started from" in pushed.problem
+    assert pushed.problem.endswith(
+        f"\n  speaker-encoder push {run.path} --repo_id someone/mine --allow_worse"
+    )
+    assert not hub.received
+    assert TrainOutcome(run, None, "", push_problem(run)).exit_code == 3
+    assert "--allow_worse" not in publishing._command(config, run.path)
+    assert "--allow_worse" in publishing._command(replace(config, allow_worse=True), run.path)
 
 
 def test_damaged_record_of_the_last_push_is_no_obstacle(finished, monkeypatch):

@@ -60,6 +60,23 @@ def test_describes_itself(encoder, case):
 
 
 @every_encoder
+def test_the_head_is_all_that_is_computed_last(encoder, case, waveform):
+    called = []
+    for name, module in encoder.backbone.named_modules():
+        if list(module.parameters(recurse=False)) and not list(module.children()):
+            module.register_forward_hook(lambda *_, name=f"{name}.": called.append(name))
+    encoder.encode(waveform(16000))
+    is_head = [name.startswith(encoder.backbone.head_parts) for name in called]
+    assert not is_head[0] and is_head == sorted(is_head)
+    assert is_head[-1] or case == "wav2vec2-bert"  # whose mean has no weights
+    names = [name for name, _ in encoder.backbone.named_parameters()]
+    for name in names:  # parameters beside the modules: those of the sum of layers, of SAP
+        if not name.startswith(tuple(called)) and name.count(".") < 2:
+            is_of_head = name.startswith(encoder.backbone.head_parts)
+            assert is_of_head == ("attention" in name or name == "layer_weights"), name
+
+
+@every_encoder
 def test_batch_equals_single(encoder, waveform):
     lengths = [10_000, 16000, 16001, 16159, 16160, 16319, 16320, 20480, 47777, 90_003]
     waveforms = [waveform(length) for length in lengths]

@@ -64,6 +64,23 @@ def test_shows_step_zero_and_the_best(tmp_path: Path, drawn: list) -> None:
     np.testing.assert_allclose(loss_axes.lines[0].get_ydata(), 3.0 / np.arange(1, 201))
 
 
+def test_reference_and_what_interpolation_makes_of_each_step(tmp_path: Path, drawn: list) -> None:
+    lines = make_lines()
+    found = {0: (0.02, 0.063), 100: (0.03, 0.039), 200: (0.05, 0.035)}
+    for line in lines:
+        if line["split"] == "validation":
+            reference, mixed = found[line["step"]]
+            line |= {"reference_eer": reference, "interpolated_eer": mixed, "forgetting": 0.0}
+            line |= {"reference_eer_low": 0.01, "reference_eer_high": 0.06}
+    plot_curve(lines, tmp_path / "curve.png")
+    _, eer_axes, reference_axes = drawn[0].axes
+    texts = [text.get_text() for text in eer_axes.get_legend().get_texts()]
+    assert texts[-2:] == ["interpolated", "best: 3.50 % at step 200"]
+    np.testing.assert_allclose(reference_axes.lines[0].get_ydata(), [2.0, 3.0, 5.0])
+    texts = [text.get_text() for text in reference_axes.get_legend().get_texts()]
+    assert texts == ["95 %", "reference EER", "step 0, untouched: 2.00 %"]
+
+
 def test_the_first_lines_of_a_run(tmp_path: Path, drawn: list) -> None:
     lines = [{"step": 0, "split": "validation", "eer": 0.05}]
     plot_curve(lines, tmp_path / "curve.png")

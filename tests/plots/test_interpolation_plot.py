@@ -1,16 +1,26 @@
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.figure
 import numpy as np
 import pytest
 
-from speaker_encoder.errors import UserError
 from speaker_encoder.plots import interpolation
 from speaker_encoder.plots.interpolation import plot_interpolation
+from speaker_encoder.training.interpolation import Choice, CurvePoint
 
-ALPHAS = [0.0, 0.25, 0.5, 1.0]
-EERS = [0.06, 0.055, 0.05, 0.052]
-REFERENCE = [0.02, 0.021, 0.03, 0.05]
+
+class Line(NamedTuple):
+    """What a plot needs of a run's line."""
+
+    curve: list[CurvePoint]
+    choice: Choice
+
+
+NOISE = "no difference beyond noise"
+EERS = (0.06, 0.055, 0.05, 0.052)
+REFERENCE = (0.02, 0.021, 0.03, 0.05)
 
 
 @pytest.fixture
@@ -27,15 +37,34 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:
     return figures
 
 
-def around(eers: list[float]) -> list[tuple[float, float]]:
-    return [(eer * 0.5, eer * 1.5) for eer in eers]
+def make_line(
+    chosen: float,
+    *,
+    alphas: Sequence[float] = (0.0, 0.25, 0.5, 1.0),
+    reference: Sequence[float] = (),
+    limit: float | None = None,
+) -> Line:
+    """A line whose intervals reach half the value to each side."""
+    points = [
+        CurvePoint(
+            alpha=alpha,
+            eer=EERS[number],
+            eer_interval=(EERS[number] * 0.5, EERS[number] * 1.5),
+            against_best=NOISE,
+            against_pretrained=NOISE,
+            reference_eer=reference[number] if reference else None,
+            reference_interval=(reference[number] * 0.5, reference[number] * 1.5)
+            if reference
+            else None,
+        )
+        for number, alpha in enumerate(alphas)
+    ]
+    return Line(points, Choice(chosen, "a reason", limit))
 
 
 def test_both_curves_the_choice_and_what_forgets_too_much(tmp_path: Path, drawn: list) -> None:
-    path = plot_interpolation(
-        ALPHAS, EERS, around(EERS), tmp_path / "curve.png", chosen_alpha=0.25,
-        reference_eers=REFERENCE, reference_intervals=around(REFERENCE), reference_limit=0.022,
-    )  # fmt: skip
+    line = make_line(0.25, reference=REFERENCE, limit=0.022)
+    path = plot_interpolation(line, tmp_path / "curve.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     above, below = drawn[0].axes
     for axes, eers in ((above, EERS), (below, REFERENCE)):
@@ -59,9 +88,15 @@ def test_both_curves_the_choice_and_what_forgets_too_much(tmp_path: Path, drawn:
     ]
 
 
-def test_without_reference_there_is_one_panel(tmp_path: Path, drawn: list) -> None:
-    plot_interpolation(ALPHAS, EERS, around(EERS), tmp_path / "curve.png", chosen_alpha=1.0)
+@pytest.mark.parametrize("chosen", [0.0, 1.0])
+def test_two_points_without_reference_are_one_panel(
+    tmp_path: Path, drawn: list, chosen: float
+) -> None:
+    plot_interpolation(make_line(chosen, alphas=(0.0, 1.0)), tmp_path / "curve.png")
     (axes,) = drawn[0].axes
     assert not axes.patches and axes.get_ylabel() == "validation EER (%)"
-    with pytest.raises(UserError, match=r"alpha 0\.7 is chosen, but not among"):
-        plot_interpolation(ALPHAS, EERS, around(EERS), tmp_path / "c.png", chosen_alpha=0.7)
+    star = axes.lines[2]
+    np.testing.assert_allclose(star.get_xdata(), chosen)
+    np.testing.assert_allclose(star.get_ydata(), 100 * EERS[int(chosen)])
+    low, high = axes.get_xlim()
+    assert low < -0.03 and high > 1.03  # a star at the end is whole

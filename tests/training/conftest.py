@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from preloaded import Preloaded
+
+from speaker_encoder import SpeakerEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY_ECAPA = {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "lin_neurons": 24}
@@ -91,6 +94,18 @@ class TrainingRun:
 
     def results(self) -> dict:
         return json.loads((self.path / "results.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def trained_start(tmp_path_factory) -> dict:
+    """Keys of a run that starts from a tiny encoder which counts as trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        encoder = SpeakerEncoder.from_name("ecapa", False, TINY_ECAPA)
+    encoder.config.untrained_head = False
+    folder = tmp_path_factory.mktemp("pretrained")
+    encoder.save_pretrained(folder)
+    return {"model_name": str(folder), "pretrained": True, "encoder_config": None}
 
 
 @pytest.fixture

@@ -87,7 +87,6 @@ def test_two_keys_are_enough_and_what_follows_is_filled_in():
     assert (config.scheduler_metrics, config.scheduler_metrics_avg_every) == ("train_loss", 25)
     assert config.loss == {"name": "ge2e", "variant": "softmax"}
     assert config.use_data_augmentation is False and config.augment_snr_db == (10.0, 15.0)
-    assert config.resolved() is config
 
 
 def test_validation_data_changes_what_the_schedule_watches():

@@ -86,7 +86,7 @@ def test_head_of_an_encoder_that_has_none_is_refused_before_any_download():
         ({"head": "ecapo"}, 'head: found "ecapo".*possible is one of "xvector"'),
         ({"head": {"name": "mhfa", "heads": 3}}, 'head: found the option "heads"'),
         ({"head": {"name": "ecapa", "channels": [8, 0]}}, "head: its option channels"),
-        ({"layers": "first"}, 'layers: found "first".*"last", "weighted_sum", or the number'),
+        ({"layers": "first"}, 'layers: found "first".*"last", "weighted_sum", or a whole number'),
         ({"layers": -1}, "layers: found -1"),
     ],
 )

@@ -29,7 +29,7 @@ SMALL_BATCH = {"speakers_per_batch": 3, "val_speakers_per_batch": 3, "window_siz
 
 def small(values: dict, name: str, data_dir: Path, folder: Path) -> dict:
     """The recipe with another corpus, a smaller encoder, batch and crop, and two steps."""
-    is_from_scratch = name not in ("dvector_real_speech",)
+    is_from_scratch = name not in ("dvector_real_speech", "fine_tune_auto")
     own = {
         **values,
         **SMALL_BATCH,

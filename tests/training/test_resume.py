@@ -10,7 +10,6 @@ from conftest import TINY_WAVLM
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.callbacks import Progress
 from speaker_encoder.training.config import TrainConfig
-from speaker_encoder.training.report import Results, format_results
 from speaker_encoder.training.resume import open_run
 from speaker_encoder.training.run_dir import RunDirectory
 
@@ -210,10 +209,3 @@ def test_stages_are_not_given_to_a_run_without(old_run, is_finished):
     with pytest.raises(UserError, match=r"a run without stages.*now has 2 stages"):
         opened({**values, "stages": [{}, {"max_steps": 2}]})
     assert run.is_finished == is_finished and run.config_path.read_bytes() == before
-
-
-def test_the_time_of_a_run_that_was_resumed_is_not_said(tmp_path):
-    known = Results("ecapa", 2, 61.0, 3, 4, 0.5)
-    assert "of 3 speakers, 1 min 01 s\n" in format_results(known, RunDirectory(tmp_path))
-    unknown = Results("ecapa", 2, None, 3, 4, 0.5)
-    assert "of 3 speakers\n" in format_results(unknown, RunDirectory(tmp_path))

@@ -6,6 +6,7 @@ key holds once the config is read, which is never null where null means "follows
 """
 
 from speaker_encoder.training.keys.augmentation import AugmentationKeys
+from speaker_encoder.training.keys.closeness import ClosenessKeys
 from speaker_encoder.training.keys.data import DataKeys
 from speaker_encoder.training.keys.field import REQUIRED
 from speaker_encoder.training.keys.model import ModelKeys
@@ -15,6 +16,7 @@ from speaker_encoder.training.keys.record import RecordKeys
 __all__ = [
     "REQUIRED",
     "AugmentationKeys",
+    "ClosenessKeys",
     "DataKeys",
     "ModelKeys",
     "OptimisationKeys",

@@ -46,6 +46,22 @@ class DataKeys:
         None,
         "File with lines `label path1 path2`: the trials of validation; null: all pairs.",
     )
+    reference_data_root: str | None = key(
+        FilePath("any", nullable=True),
+        None,
+        "Folder or list file of speech on which the encoder must not get worse, other speakers "
+        "than those of training; its EER is measured at every validation. null: none.",
+    )
+    reference_list: str | None = key(
+        FilePath("file", nullable=True),
+        None,
+        "File with lines `speaker path`, paths relative to reference_data_root; null: all of it.",
+    )
+    reference_trials: str | None = key(
+        FilePath("file", nullable=True),
+        None,
+        "File with lines `label path1 path2`: trials of it; null: all pairs.",
+    )
     allow_speaker_overlap: bool = key(
         Boolean(), False, "Accept speakers that are in both training and validation data."
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from speaker_encoder.training.config_compound import Mapping
-from speaker_encoder.training.config_heads import HEADS, LayerChoice
-from speaker_encoder.training.config_kinds import Boolean, Text
+from speaker_encoder.training.config_heads import HEADS
+from speaker_encoder.training.config_kinds import Boolean, NumberOrWord, Text, integer
 from speaker_encoder.training.config_named import Named, Options, TextList
 from speaker_encoder.training.config_tables import LORA_OPTIONS
 from speaker_encoder.training.keys.field import REQUIRED, key
@@ -42,7 +42,7 @@ class ModelKeys:
         "null: the one that it has.",
     )
     layers: str | int | None = key(
-        LayerChoice(nullable=True),
+        NumberOrWord(integer(0), ("last", "weighted_sum"), nullable=True),
         None,
         "Self-supervised encoders: which layers the head takes: the last, a sum with trained "
         "weights, or one by its number, behind which the others are cut off (0: what goes into "

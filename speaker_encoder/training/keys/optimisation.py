@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from speaker_encoder.training.config_compound import IntegerList, LossChoice, Mapping
-from speaker_encoder.training.config_kinds import Boolean, Number, choice, integer
+from speaker_encoder.training.config_kinds import Boolean, Number, NumberOrWord, choice, integer
 from speaker_encoder.training.config_named import Named, ObjectList
 from speaker_encoder.training.config_tables import (
     GE2E_VARIANTS,
@@ -101,6 +101,30 @@ class OptimisationKeys:
         "Validate and keep the exponential moving average of the weights, 0.999 say: what of it "
         "remains at each step; null: the weights themselves.",
     )
+    interpolate: str | float = key(
+        NumberOrWord(Number(least=0, most=1), ("auto", "off")),
+        "auto",
+        "The result lies between the untouched encoder (0) and the best trained one (1): auto: "
+        "where the validation EER is lowest and the reference EER is kept; or the number given; "
+        "off: at 1. Whatever it is, an encoder that does not beat the untouched one is not taken.",
+    )
+    interpolate_at: str = key(
+        choice("end", "validation"),
+        "end",
+        "Interpolate at the end of the run; or at each validation too, to choose the best step by "
+        "what interpolation makes of it.",
+    )
+    forgetting_tolerance: float = key(
+        Number(least=0),
+        0.1,
+        "By which part of it the reference EER may rise with interpolate auto.",
+    )
+    allow_worse: bool = key(
+        Boolean(),
+        False,
+        "Take, and push, the best encoder found although it does not beat the untouched one "
+        "beyond noise.",
+    )
     early_stopping_patience: int | None = key(
         integer(1, nullable=True),
         None,
@@ -114,6 +138,13 @@ class OptimisationKeys:
         IntegerList(nullable=True),
         None,
         "Numbers of the devices to train on, one process each; null or []: one process.",
+    )
+    recipe: str | None = key(
+        choice("auto", nullable=True),
+        None,
+        "auto: what the config does not give of steps, learning rate, batch, crop, freezing and "
+        "regularisation is chosen from the training corpus and the encoder by a table, "
+        "docs/recipe.md, and printed before the start.",
     )
     stages: tuple[dict[str, Any], ...] = key(
         ObjectList(),

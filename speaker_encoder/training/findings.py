@@ -1,0 +1,140 @@
+"""What a finished run found, in sentences that its terminal, its report and its card share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speaker_encoder.training.config import TrainConfig
+    from speaker_encoder.training.report import Interpolated, ReferenceResults, Results
+
+FEW_SPEAKERS = 100
+"""A corpus of fewer training speakers gains clearly by more of them."""
+_WIDE = 0.25
+_WEAK_DISTILLATION = 5.0
+
+
+def difference_text(difference: float, interval: Sequence[float], verdict: str | None) -> str:
+    """How an EER changed, after minus before, with its 95 % interval."""
+    low, high = interval
+    return (
+        f"EER difference {100 * difference:+.2f} points "
+        f"[{100 * low:+.2f}, {100 * high:+.2f}]: {verdict or 'not measured'}"
+    )
+
+
+def choice_text(results: Results) -> str | None:
+    """Which encoder between the untouched and the trained one was taken, and why."""
+    line = results.interpolation
+    if line is None or results.is_untouched:
+        return None
+    trained = _trained(results)
+    if line.choice.alpha == 1:
+        return f"Alpha 1, {trained} itself: {line.choice.reason}."
+    return (
+        f"Alpha {line.choice.alpha:g} of the way from the untouched encoder to {trained}: "
+        f"{line.choice.reason}."
+    )
+
+
+def untouched_text(results: Results, *, is_pretrained: bool, place: str) -> str | None:
+    """That nothing beat the encoder that the run started from, where it is so.
+
+    Args:
+        results: of the run.
+        is_pretrained: it started from trained weights.
+        place: what holds the weights: "model/", "this repository".
+    """
+    if not results.is_untouched:
+        return None
+    weights = "pretrained" if is_pretrained else "untrained"
+    line = results.interpolation
+    kept = " that keeps the reference" if line and _is_better_but_forgets(line) else ""
+    text = f"Nothing{kept} beat the untouched encoder beyond noise: {place} holds the {weights} "
+    text += "weights."
+    if line is None:
+        return text
+    reason = line.choice.reason
+    return f"{text} {reason[:1].upper()}{reason[1:]} (alpha 1: {_trained(results)})."
+
+
+def _is_better_but_forgets(line: Interpolated) -> bool:
+    return line.choice.alpha == 0 and any(p.against_pretrained == "better" for p in line.curve)
+
+
+def forgotten_text(reference: ReferenceResults) -> str:
+    """How the reference EER changed, also as a part of it."""
+    text = difference_text(
+        reference.eer_difference, reference.eer_difference_interval, reference.verdict
+    )
+    if reference.before_eer == 0:
+        return f"Reference {text}"
+    part = 100 * (reference.after_eer / reference.before_eer - 1)
+    change = f"{abs(part):.0f} % {'more' if part > 0 else 'fewer'} errors"
+    return f"Reference {text} ({change if round(part) else 'as many errors'})"
+
+
+def cosine_text(results: Results) -> str | None:
+    """How far embeddings moved, and what that means for TTS."""
+    if results.cosine_to_pretrained is None or results.is_untouched:
+        return None
+    from speaker_encoder.training.pretrained_space import space_text
+
+    mapped = None if results.pretrained_space is None else space_text(results.pretrained_space)
+    return (
+        f"Mean cosine to the untouched encoder's embeddings: {results.cosine_to_pretrained:.3f}. "
+        + (f"{mapped} " if mapped else "")
+        + "For a TTS model trained on old ones: `speaker-encoder embed --space pretrained`."
+    )
+
+
+def what_to_try(config: TrainConfig, results: Results) -> list[str]:
+    """What may beat the untouched encoder where nothing did, of what this run did not have.
+
+    Args:
+        config: of the run.
+        results: of the run, with validation data.
+    """
+    tips = []
+    if results.before is not None:
+        low, high = results.before.eer_interval
+        if high - low > 2 * _WIDE * results.before.eer:
+            tips.append(
+                f"more validation speakers: the EER of these {results.num_val_speakers} is known "
+                f"to about {100 * (high - low) / 2:.1f} points, a much smaller gain is not seen"
+            )
+    if results.num_train_speakers < FEW_SPEAKERS:
+        tips.append(f"more training speakers: {results.num_train_speakers} are few")
+    if config.pretrained and config.distillation == 0:
+        tips.append(f'"distillation": {_WEAK_DISTILLATION:g}, which holds on to what is known')
+    tips += _of_the_curve(config, results)
+    if config.pretrained and config.recipe is None:
+        tips.append('"recipe": "auto", which chooses by the corpus')
+    return tips
+
+
+def _of_the_curve(config: TrainConfig, results: Results) -> list[str]:
+    """What the line between the two encoders tells."""
+    line = results.interpolation
+    if line is None:
+        return []
+    tips, end = [], line.curve[-1]
+    if end.eer > line.curve[0].eer:
+        tips.append(
+            f'a lower "learning_rate_init" than {config.learning_rate_init:g}, or fewer steps: '
+            f"{_trained(results)} is worse than the untouched encoder"
+        )
+    elif line.step >= results.steps:
+        tips.append("more steps: the last was the best of those that were trained")
+    if _is_better_but_forgets(line):
+        tips.append(f'a "forgetting_tolerance" above {config.forgetting_tolerance:g}')
+    return tips
+
+
+def _trained(results: Results) -> str:
+    """The trained end of the line."""
+    if results.averaged_steps:
+        return f"the mean of steps {', '.join(map(str, results.averaged_steps))}"
+    assert results.interpolation is not None
+    return f"step {results.interpolation.step}"
