@@ -1,9 +1,9 @@
 """Finds the best encoder between a pretrained and a fine-tuned one, on trials of both worlds.
 
 Fine-tuning gains on the new speech and forgets the old; the weights between keep most of both. Only
-an alpha that beats the pretrained encoder (alpha 0) beyond noise is taken: with reference trials the
-one with the lowest validation EER that keeps the reference EER; without, the smallest within noise
-of the lowest. Both must have a trained head, and the same one.
+an alpha that beats the pretrained encoder (alpha 0) beyond noise is taken: with reference trials
+the one with the lowest validation EER that keeps the reference EER; without, the smallest within
+noise of the lowest. Both must have a trained head, and the same one.
 
 example:
   speaker-encoder interpolate dvector runs/mine --trials dev.txt --data_root my_corpus \\

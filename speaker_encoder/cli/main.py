@@ -85,7 +85,7 @@ def guarded(command: Callable[[], int]) -> int:
 
     Anything else that is raised is a bug and keeps its traceback.
     """
-    from speaker_encoder.training.run_dir import is_disk_full
+    from speaker_encoder.training.run_files import is_disk_full
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may be no valid text

@@ -7,8 +7,8 @@ import logging
 import os
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from speaker_encoder.audio import AudioInfo
 
@@ -16,12 +16,13 @@ from speaker_encoder.audio import AudioInfo
 _VERSION = 1
 # A file changed this shortly ago can change again without a new time stamp.
 _SETTLED_NS = 2_000_000_000
+# Of a record: size, time, then the numbers of an info, or why there is none and the detail.
+_RECORD_TYPES = {(int, int, int, int, int), (int, int, str, str)}
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What became of reading a header: the info, or why there is none."""
 
     info: AudioInfo | None
@@ -106,8 +107,4 @@ def _load(path: Path) -> dict[str, list]:
 
 
 def _is_record(record: object) -> bool:
-    return (
-        isinstance(record, list)
-        and len(record) in (4, 5)
-        and all(isinstance(value, int if len(record) == 5 else int | str) for value in record)
-    )
+    return type(record) is list and tuple(map(type, record)) in _RECORD_TYPES

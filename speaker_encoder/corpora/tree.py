@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from speaker_encoder.audio import AUDIO_EXTENSIONS
 from speaker_encoder.corpora.records import ExcludedFile
@@ -12,8 +13,7 @@ from speaker_encoder.corpora.records import ExcludedFile
 MAX_DEPTH = 12
 
 
-@dataclass(frozen=True, slots=True)
-class AudioFile:
+class AudioFile(NamedTuple):
     """An audio file as the file system knows it; the two numbers tell when it changed."""
 
     name: str

@@ -223,21 +223,24 @@ def _body(facts: CardFacts) -> str:
 
 def _summary(facts: CardFacts) -> str:
     repository = facts.base_repository
+    kept = facts.found is not None and facts.found.is_untouched
+    tuned = "unchanged" if kept else "fine-tuned"
     if not facts.is_pretrained:
         start = f"trained from random weights ({facts.encoder_kind})"
     elif repository:
-        start = f"fine-tuned from [{repository}](https://huggingface.co/{repository})"
+        start = f"{tuned} from [{repository}](https://huggingface.co/{repository})"
     elif facts.base_model_name and facts.base_model_name != facts.repo_id:
-        start = f"fine-tuned from `{facts.base_model_name}`"
+        start = f"{tuned} from `{facts.base_model_name}`"
     else:
         start = f"of the family {facts.encoder_kind}"
     losses = dict.fromkeys(" + ".join(names).upper() for names in _stage_losses(facts))
     loss = ", then ".join(name for name in losses if name)
     loss_text = f" with the {loss} loss" if loss else ""
+    how = "" if kept and facts.is_pretrained else f"{loss_text} by speaker-encoder"
     return (
-        f"A speaker encoder, {start}{loss_text} by "
-        f"speaker-encoder: it gives a {facts.embedding_dim}-dimensional embedding of the voice in "
-        "an utterance (16 kHz, mono), for speaker verification, voice cloning and TTS."
+        f"A speaker encoder, {start}{how}: it gives a {facts.embedding_dim}-dimensional embedding "
+        "of the voice in an utterance (16 kHz, mono), for speaker verification, voice cloning and "
+        "TTS."
     )
 
 

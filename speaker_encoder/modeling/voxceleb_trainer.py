@@ -91,7 +91,7 @@ class TrainerBackbone(Backbone):
     """
 
     defaults: ClassVar[dict[str, Any]]
-    head_parts = ("network.attention", "network.sap_linear.", "network.fc.")
+    head_parts: tuple[str, ...] = ("network.attention", "network.sap_linear.", "network.fc.")
     traceless: ClassVar[dict[str, str]] = {"log_input": "false if it was trained without"}
 
     def __init__(self, encoder_config: dict[str, Any]) -> None:

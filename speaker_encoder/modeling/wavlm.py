@@ -34,7 +34,8 @@ class WavLMBackbone(WaveformBackbone):
         super().__init__(encoder_config)
         layer: Any
         for layer in self._encoder.layers:
-            layer.attention = SdpaWavLMAttention.like(layer.attention)
+            # The weights and the settings are upstream's; only the forward pass is another.
+            layer.attention.__class__ = SdpaWavLMAttention
 
     def _run_layer(
         self, layer: Any, hidden_states: torch.Tensor, is_frame: torch.Tensor | None, state: Any

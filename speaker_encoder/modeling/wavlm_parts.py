@@ -18,20 +18,6 @@ class SdpaWavLMAttention(WavLMAttention):
     Source: Chen et al. 2022, "WavLM", eq. 3-6; ``WavLMAttention`` of transformers.
     """
 
-    @classmethod
-    def like(cls, attention: WavLMAttention) -> SdpaWavLMAttention:
-        """Gives a copy of upstream's attention, weights included."""
-        copy = cls(
-            embed_dim=attention.embed_dim,
-            num_heads=attention.num_heads,
-            dropout=attention.dropout,
-            num_buckets=attention.num_buckets,
-            max_distance=attention.max_distance,
-            has_relative_position_bias=hasattr(attention, "rel_attn_embed"),
-        )
-        copy.load_state_dict(attention.state_dict())
-        return copy
-
     def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,

@@ -22,6 +22,8 @@ BLUE, ORANGE, GREEN, PINK = PALETTE[:4]
 def plot_curve(metrics: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
     """Writes the curve of a run: training loss, validation EER, and reference EER.
 
+    The loss is the config's own, without what keeps the encoder close to its start.
+
     The untouched model's EER (step 0) is a dashed line, the best step is marked, and the 95 %
     interval, where there is one, shaded; so is that of the reference trials, if there are any. Of
     several lines for a step the last counts, as after a resume.
@@ -36,7 +38,7 @@ def plot_curve(metrics: Iterable[Mapping[str, Any]], path: str | os.PathLike[str
     Raises:
         UserError: no line has a loss or a validation EER.
     """
-    lines = list(metrics)
+    lines = [_without_pulls(line) for line in metrics]
     loss, validation_loss = _series(lines, "train", "loss"), _series(lines, "validation", "loss")
     eer, reference = (_series(lines, "validation", n) for n in ("eer", "reference_eer"))
     known = (("loss", loss), ("eer", eer), ("reference_eer", reference))
@@ -67,6 +69,12 @@ def plot_curve(metrics: Iterable[Mapping[str, Any]], path: str | os.PathLike[str
     figure.align_ylabels()
     figure.tight_layout()
     return save_figure(figure, path)
+
+
+def _without_pulls(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of metrics whose loss is without its parts `loss_*`, as that of validation is."""
+    pulls = [value for name, value in line.items() if name.startswith("loss_")]
+    return {**line, "loss": line["loss"] - sum(pulls)} if pulls else line
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from speaker_encoder.training.distributed import any_process, is_main_process
-from speaker_encoder.training.run_dir import RunDirectory, read_json
+from speaker_encoder.training.run_dir import RunDirectory
+from speaker_encoder.training.run_files import read_json
 from speaker_encoder.training.schedule import WarmupThenPlateau
 
 if TYPE_CHECKING:

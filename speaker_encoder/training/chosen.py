@@ -18,7 +18,8 @@ from speaker_encoder.training.distributed import is_main_process
 from speaker_encoder.training.pretrained_space import ValidationRows, measure_space
 from speaker_encoder.training.report import Interpolated, ReferenceResults, Results
 from speaker_encoder.training.resume import main_process_first
-from speaker_encoder.training.run_dir import RunDirectory, link_or_copy
+from speaker_encoder.training.run_dir import RunDirectory
+from speaker_encoder.training.run_files import link_or_copy
 
 if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder

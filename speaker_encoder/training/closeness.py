@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from speaker_encoder.training.lora import is_adapted, without_adapters
 if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.config import TrainConfig
+
+_logger = logging.getLogger(__name__)
 
 _BASE = ".base_layer"  # what peft puts into the names of an adapted module's own parameters
 _ADAPTER = "default"  # its name for the only adapter
@@ -129,7 +132,20 @@ def build_closeness(
         start = type(model).from_pretrained(first_dir)
     else:
         start = starting_encoder(model)
+    if config.distillation and not config.freeze_batch_norm and _learns_statistics(model):
+        _logger.info(
+            "distillation: in training batch norm takes the batch's statistics, and the pretrained "
+            "encoder its own, so the distance does not begin at 0; it does with freeze_batch_norm"
+        )
     return Closeness(model, start, config.l2_sp, config.distillation)
+
+
+def _learns_statistics(model: SpeakerEncoder) -> bool:
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+        for module in model.backbone.modules()
+    )
 
 
 def starting_encoder(model: SpeakerEncoder) -> SpeakerEncoder:

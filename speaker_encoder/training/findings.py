@@ -29,13 +29,14 @@ def choice_text(results: Results) -> str | None:
     line = results.interpolation
     if line is None or results.is_untouched:
         return None
-    trained = _trained(results)
-    if line.choice.alpha == 1:
-        return f"Alpha 1, {trained} itself: {line.choice.reason}."
-    return (
-        f"Alpha {line.choice.alpha:g} of the way from the untouched encoder to {trained}: "
-        f"{line.choice.reason}."
-    )
+    where, trained = f"Alpha {line.choice.alpha:g}", _trained(results)
+    where += f", {trained} itself" if line.choice.alpha == 1 else ""
+    where += f" of the way from the untouched encoder to {trained}" if line.choice.alpha < 1 else ""
+    text = f"{where}: {line.choice.reason}."
+    chosen = next(point for point in line.curve if point.alpha == line.choice.alpha)
+    if chosen.against_pretrained != "better":
+        text += " It does not beat the untouched encoder beyond noise; allow_worse let it be taken."
+    return text
 
 
 def untouched_text(results: Results, *, is_pretrained: bool, place: str) -> str | None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.run_dir import LOSS_NAME, sync
+from speaker_encoder.training.run_dir import LOSS_NAME
+from speaker_encoder.training.run_files import sync
 
 _logger = logging.getLogger(__name__)
 

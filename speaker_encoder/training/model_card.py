@@ -43,11 +43,12 @@ def model_card(config: TrainConfig, results: Results, embedding_dim: int | str =
     """Gives the README.md of a model folder: how to use it, and what was measured."""
     name = _public_name(config.model_name)
     start = f"`{name}`" if config.pretrained else f"a random `{name}`"
+    how = "The result of a run" if results.is_untouched else "Trained"
     lines = [
         _HEADER.format(model_tag=name.split("/")[-1]),
         f"# Speaker encoder {config.run_id}",
         "",
-        f"Trained from {start} with the {_losses(config)} loss on "
+        f"{how} from {start} with the {_losses(config)} loss on "
         f"{results.num_train_utterances} utterances of {results.num_train_speakers} speakers "
         f"({results.train_hours:.2f} hours{_in_stages(config)}), {results.steps} steps."
         + _replayed(results.num_replay_speakers),

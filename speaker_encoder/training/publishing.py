@@ -21,7 +21,8 @@ from speaker_encoder.errors import UserError
 from speaker_encoder.hub.names import push_command
 from speaker_encoder.hub.secrets import lend_token
 from speaker_encoder.training.callbacks import StopRequest
-from speaker_encoder.training.run_dir import RunDirectory, read_json, write_atomically
+from speaker_encoder.training.run_dir import RunDirectory
+from speaker_encoder.training.run_files import read_json, write_atomically
 
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig

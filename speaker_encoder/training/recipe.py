@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 _GIVEN = "given by the config"
 _MEASURED_SPEAKERS = (10, 170)
+_MEASURED_HOURS = 1.0
 _WIDTH = 100
-_VALUE_WIDTH = 12
+_VALUE_WIDTH = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def choose(config: TrainConfig, corpus: CorpusFacts, encoder: EncoderFacts) -> l
     What the config gives stays; what contradicts it is left as it is without a recipe.
     """
     found: dict[str, tuple[Any, Source]] = {}
-    for row in rows_for(encoder.family, encoder.start, corpus.num_speakers, corpus.hours):
+    for row in rows_for(encoder.family, encoder.start, corpus.num_utterances, corpus.hours):
         found.update({key: (value, row.source) for key, value in row.values.items()})
     entries: list[Entry] = []
     values = {key: getattr(config, key) for key in RECIPE_KEYS}
@@ -146,8 +147,9 @@ def _obstacle(config: TrainConfig, key: str) -> str | None:
 def _as_far_as_measured(source: Source, corpus: CorpusFacts, encoder: EncoderFacts) -> Source:
     """Calls measured only what was measured with such an encoder and so much speech."""
     least, most = _MEASURED_SPEAKERS
-    is_within = encoder.family == DVECTOR and least <= corpus.num_speakers <= most
-    return TRANSFERRED if source is MEASURED and not is_within else source
+    is_within = least <= corpus.num_speakers <= most and corpus.hours <= _MEASURED_HOURS
+    is_measured = is_within and encoder.family == DVECTOR
+    return TRANSFERRED if source is MEASURED and not is_measured else source
 
 
 def _bounded(
@@ -207,7 +209,7 @@ def _window(
 ) -> tuple[float | list[float], str]:
     """Gives the crop's length, or its range, and what it is bounded by: half of the utterances."""
     most = max(math.floor(10 * corpus.median_seconds) / 10, encoder.least_seconds)
-    why = f"median utterance {corpus.median_seconds:.1f} s"
+    why = f"median {corpus.median_seconds:.1f} s"
     ends = [wanted] if isinstance(wanted, (int, float)) else wanted
     fitting = sorted({max(encoder.least_seconds, min(end, most)) for end in ends})
     return fitting if len(fitting) > 1 else fitting[0], why
@@ -225,8 +227,10 @@ def format_entries(title: str, entries: Sequence[Entry]) -> str:
     width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     sources = {entry.source: None for entry in entries if entry.source is not None}
     lines = textwrap.wrap(f"recipe auto: {title}", _WIDTH, subsequent_indent="  ")
+    column = min(value_width, _VALUE_WIDTH)
     for key, value, why in rows:
-        lines.append(f"  {key:<{width}}  {value:<{min(value_width, _VALUE_WIDTH)}}  {why}")
+        gap = "\n" + " " * (width + column + 6) if len(value) > column else "  "
+        lines.append(f"  {key:<{width}}  {value:<{column}}{gap}{why}")
     lines.append("")
     for source in sources:
         text = f"{source.label}: {source.text}"

@@ -48,12 +48,13 @@ class Source:
 
 MEASURED = Source(
     "measured",
-    "our runs with the pretrained dvector on 10 to 170 speakers, 3 seeds: docs/fine-tuning.md",
+    "our runs with the pretrained dvector on 10 to 170 speakers, up to an hour, 3 seeds: "
+    "docs/fine-tuning.md",
 )
 TRANSFERRED = Source(
     "transferred",
-    "as measured with dvector on 10 to 170 speakers, not measured with this encoder or this much "
-    "speech",
+    "as measured with dvector on 10 to 170 speakers, up to an hour; not measured with this encoder "
+    "or this much speech",
 )
 WESPEAKER = Source(
     "published by WeSpeaker",
@@ -102,7 +103,7 @@ class Row:
         source: where they come from.
         family: of the encoder; None: any.
         start: its weights before training; None: any.
-        least_speakers: of the training corpus.
+        least_utterances: of the training corpus; epochs count them.
         least_hours: of it.
     """
 
@@ -110,39 +111,38 @@ class Row:
     source: Source
     family: str | None = None
     start: str | None = None
-    least_speakers: int = 0
+    least_utterances: int = 0
     least_hours: float = 0.0
 
-    def fits(self, family: str, start: str, num_speakers: int, hours: float) -> bool:
+    def fits(self, family: str, start: str, num_utterances: int, hours: float) -> bool:
         """Is the row for such an encoder and such a corpus."""
         return (
             self.family in (None, family)
             and self.start in (None, start)
-            and num_speakers >= self.least_speakers
+            and num_utterances >= self.least_utterances
             and hours >= self.least_hours
         )
 
 
 TABLE: tuple[Row, ...] = (
+    Row({"speakers_per_batch": 32, "utterances_per_speaker": 4}, MEASURED),
+    Row({"val_every": 100, "save_every": 100}, CHOSEN),
     Row(
         {
-            "max_steps": 300,
-            "learning_rate_init": 1e-4,
-            "speakers_per_batch": 16,
-            "utterances_per_speaker": 4,
+            "max_steps": 60,
+            "learning_rate_init": 3e-4,
+            "lr_schedule": "cosine",
+            "loss": [{"name": "sup_con"}, {"name": "triplet", "weight": 10}],
+            "distillation": 7,
             "window_size_s": 1.6,
-            "val_every": 50,
-            "save_every": 50,
+            "val_every": 30,
+            "save_every": 30,
+            "interpolate": "auto",
         },
         MEASURED,
+        start=TRAINED,
     ),
-    Row({"distillation": 5.0}, MEASURED, start=TRAINED),
-    Row(
-        {"learning_rate_init": 5e-5},
-        WESPEAKER,
-        CONVOLUTIONAL,
-        TRAINED,
-    ),
+    Row({"learning_rate_init": 5e-5}, WESPEAKER, CONVOLUTIONAL, TRAINED),
     Row({"window_size_s": 3.0}, SPEECHBRAIN, CONVOLUTIONAL, TRAINED),
     Row({"freeze_batch_norm": True}, CHOSEN, CONVOLUTIONAL, TRAINED),
     Row(
@@ -152,20 +152,18 @@ TABLE: tuple[Row, ...] = (
         TRAINED,
     ),
     Row({"freeze_feature_encoder": True}, WAV2VEC, SELF_SUPERVISED, TRAINED),
+    Row({"num_epochs": 10, "max_steps": None}, WESPEAKER, None, TRAINED, 1100, 1.0),
+    Row({"num_epochs": 4, "max_steps": None}, W2V_BERT, SELF_SUPERVISED, TRAINED, 1100, 1.0),
     Row(
         {
             "train_only_head": True,
             "learning_rate_init": 1e-3,
             "window_size_s": 3.0,
             "num_epochs": 40,
-            "max_steps": None,
         },
         ESPNET,
-        SELF_SUPERVISED,
-        NEW_HEAD,
+        start=NEW_HEAD,
     ),
-    Row({"num_epochs": 10, "max_steps": None}, WESPEAKER, start=TRAINED, least_hours=10),
-    Row({"val_every": 250, "save_every": 250}, CHOSEN, least_hours=10),
     Row(
         {
             "loss": "angular_prototypical",
@@ -175,7 +173,6 @@ TABLE: tuple[Row, ...] = (
             "utterances_per_speaker": 2,
             "window_size_s": 2.015,
             "num_epochs": 500,
-            "max_steps": None,
         },
         VOXCELEB_TRAINER,
         start=RANDOM,
@@ -189,7 +186,6 @@ TABLE: tuple[Row, ...] = (
             "utterances_per_speaker": 15,
             "window_size_s": [2.24, 2.88],
             "num_epochs": 149,
-            "max_steps": None,
         },
         SPEAKER_EMBEDDING,
         DVECTOR,
@@ -200,6 +196,7 @@ TABLE: tuple[Row, ...] = (
         SPEAKER_ENCODER,
         SELF_SUPERVISED,
     ),
+    Row({"val_every": 250, "save_every": 250}, CHOSEN, least_hours=10.0),
 )
 """The rows, in the order in which they are put on one another."""
 
@@ -209,23 +206,23 @@ def left_to_recipe(recipe: str | None, given: Collection[str]) -> tuple[str, ...
     return tuple(key for key in RECIPE_KEYS if key not in given) if recipe else ()
 
 
-def rows_for(family: str, start: str, num_speakers: int, hours: float) -> Iterator[Row]:
+def rows_for(family: str, start: str, num_utterances: int, hours: float) -> Iterator[Row]:
     """The rows that fit, those that win last.
 
     Args:
         family: of `FAMILIES`.
         start: of `STARTS`.
-        num_speakers: of the training corpus.
+        num_utterances: of the training corpus.
         hours: of it.
     """
-    return (row for row in TABLE if row.fits(family, start, num_speakers, hours))
+    return (row for row in TABLE if row.fits(family, start, num_utterances, hours))
 
 
 def table_markdown() -> str:
     """The rows as a Markdown table, and the sources below it, for the documentation."""
     lines = ["| encoder | weights | corpus | values | source |", "|---|---|---|---|---|"]
     for row in TABLE:
-        least = [f"{row.least_speakers} speakers"] * bool(row.least_speakers)
+        least = [f"{row.least_utterances} utterances"] * bool(row.least_utterances)
         least += [f"{row.least_hours:g} hours"] * bool(row.least_hours)
         values = (f"`{key}` {json.dumps(value)}" for key, value in row.values.items())
         cells = [

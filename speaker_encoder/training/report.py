@@ -12,7 +12,8 @@ import numpy as np
 from speaker_encoder.training.callbacks import embeddings_path
 from speaker_encoder.training.interpolation import Choice, CurvePoint
 from speaker_encoder.training.pretrained_space import SpaceFacts
-from speaker_encoder.training.run_dir import RunDirectory, read_json, write_atomically
+from speaker_encoder.training.run_dir import RunDirectory
+from speaker_encoder.training.run_files import read_json, write_atomically
 
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig

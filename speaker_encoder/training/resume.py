@@ -19,7 +19,8 @@ from speaker_encoder.training.config_kinds import Refused
 from speaker_encoder.training.config_stages import stage_folder
 from speaker_encoder.training.distributed import is_main_process, num_processes
 from speaker_encoder.training.logs import log_to_file
-from speaker_encoder.training.run_dir import RunDirectory, read_json, write_atomically
+from speaker_encoder.training.run_dir import RunDirectory
+from speaker_encoder.training.run_files import read_json, write_atomically
 
 _MODEL_KEYS = (
     *("model_name", "pretrained", "encoder_config", "enlarge_head", "loss", "seed", "optimizer"),

@@ -28,7 +28,8 @@ from speaker_encoder.training.report import (
 )
 from speaker_encoder.training.resume import open_run
 from speaker_encoder.training.run import TrainOutcome, conclude, train_once
-from speaker_encoder.training.run_dir import RunDirectory, link_or_copy, write_atomically
+from speaker_encoder.training.run_dir import RunDirectory
+from speaker_encoder.training.run_files import link_or_copy, write_atomically
 from speaker_encoder.training.tracking_files import read_metrics
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speaker_encoder.training.run_dir import write_atomically
+from speaker_encoder.training.run_files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

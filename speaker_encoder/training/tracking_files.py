@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from speaker_encoder.training.run_dir import write_atomically
+from speaker_encoder.training.run_files import write_atomically
 
 METRICS_FILE_NAME = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"

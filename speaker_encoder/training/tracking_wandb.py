@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.run_dir import write_atomically
+from speaker_encoder.training.run_files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,5 +1,6 @@
 """Scanning: bad input, the cache, the summary, and speed."""
 
+import gc
 import io
 import json
 import logging
@@ -226,6 +227,26 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
         corpus = scan(tmp_path / "corpus", cache_dir=tmp_path / "cache")
     assert len(corpus.utterances) == 1
     assert "The scan could not be cached" in caplog.text
+
+
+def test_a_scan_leaves_no_cycles_and_the_garbage_collector_on(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "corpus", ["ann/1.wav", "ann/2.flac", "bob/1.wav"])
+    soundfile.write(root / "bob/2.mp3", SECOND, 16_000)
+    for name in ("bad.wav", "bad.flac", "bad.mp3"):
+        (root / "ann" / name).write_text("bad")
+    scan(root, use_cache=False)  # what is imported here may leave some
+    gc.collect()
+    gc.disable()
+    try:
+        corpus = scan(root, use_cache=False)
+        assert gc.collect() == 0
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    assert len(corpus.utterances) == 4 and len(corpus.excluded) == 3
+    with pytest.raises(UserError):
+        scan(tmp_path / "missing")
+    assert gc.isenabled()
 
 
 def test_many_scans_at_once_leave_a_whole_cache(tmp_path: Path) -> None:

@@ -102,4 +102,5 @@ def test_card_of_what_gained_and_of_what_did_not():
         "**Nothing beat the untouched encoder beyond noise: this repository holds" in card.content
     )
     assert "| untouched | 0 | 5.98%" in card.content and "| after" not in card.content
+    assert "A speaker encoder, unchanged from `dvector`: it gives" in card.content
     assert card.data.eval_results[0].metric_value == 5.98

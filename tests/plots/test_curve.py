@@ -29,7 +29,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:
 def make_lines() -> list[dict]:
     lines: list[dict] = [
         {"step": step, "epoch": 0.1, "split": "train", "loss": 3.0 / step, "eer": None}
-        for step in range(1, 201)
+        for step in range(1, 101)
+    ]
+    lines += [  # a stage that stays close to its start: the loss with what is added to it
+        {"step": step, "split": "train", "loss": 3.0 / step + 0.5, "loss_l2_sp": 0.5}
+        for step in range(101, 201)
     ]
     for step, eer in [(0, 0.063), (100, 0.9), (100, 0.04), (200, 0.0456)]:
         lines.append(

@@ -59,7 +59,7 @@ def test_the_result_is_on_the_line_and_measured_there(make_tuned, start):
     assert_same(weights(run.path / "pretrained"), weights(start))
     alpha = line.choice.alpha
     assert [point.alpha for point in line.curve] == [tenth / 10 for tenth in range(11)]
-    assert 0 < alpha and line.step in (3, 6)
+    assert alpha > 0 and line.step in (3, 6)
     best = outcome.run.best_dir(line.step)
     wanted = interpolate_state(weights(start), weights(best), alpha)
     assert_same(weights(outcome.run.model_dir), wanted)
@@ -71,7 +71,7 @@ def test_the_result_is_on_the_line_and_measured_there(make_tuned, start):
     assert 0 < results.cosine_to_pretrained < 1
     assert space.mapped_cosine is not None and space.old_old.eer == results.before.eer
     measured = run.metrics("validation")
-    assert [one["forgetting"] for one in measured][0] == 0
+    assert measured[0]["forgetting"] == 0
     for one in measured:
         rise = one["reference_eer"] - measured[0]["reference_eer"]
         assert one["forgetting"] == pytest.approx(rise)

@@ -1,6 +1,7 @@
 """`"recipe": "auto"`: what the table gives, what wins over it, and what a run keeps of it."""
 
 import contextlib
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,13 @@ def test_what_the_config_or_an_override_gives_wins(key):
 def test_a_default_that_is_given_is_given():
     config, _ = chosen({**VALIDATED, "learning_rate_init": 1e-5, "max_steps": None})
     assert (config.learning_rate_init, config.max_steps) == (1e-5, None)
+
+
+def test_a_copy_knows_what_is_given():
+    config = TrainConfig(**VALIDATED, max_steps=3)
+    for copied in (copy.deepcopy(config), copy.copy(config)):
+        assert copied == config and copied.left_to_recipe == config.left_to_recipe
+    assert len(config.left_to_recipe) == len(RECIPE_KEYS) - 1
 
 
 def test_epochs_that_are_given_are_not_cut_short_by_steps():
@@ -299,7 +307,7 @@ def test_validate_only_shows_what_would_be_chosen(short_run, capfd):
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_two_processes_have_the_same_values(short_run):
-    run = short_run(data_parallel=[0, 1], max_speakers=23)
+    run = short_run(data_parallel=[0, 1], max_speakers=23, val_data_root=None)
     run.run(is_fresh=True)
     assert stored(run)["speakers_per_batch"] == 22
     assert run.results()["steps"] == 2
@@ -308,3 +316,18 @@ def test_two_processes_have_the_same_values(short_run):
 def test_the_documented_table_is_the_one_that_is_used():
     text = (REPOSITORY / "docs" / "recipe.md").read_text(encoding="utf-8")
     assert recipe_table.table_markdown() in text
+
+
+@pytest.mark.parametrize("num_speakers", [10, 25, 50, 100, 170])
+def test_what_is_called_measured_is_what_the_benchmark_trains(num_speakers):
+    """`benchmarks/fine_tuning.py` runs this config, with no more speakers in a batch than there."""
+    path = REPOSITORY / "configs" / "fine_tuning_default.json"
+    values = json.loads(path.read_text())
+    trained = {key: value for key, value in values.items() if key in RECIPE_KEYS}
+    trained["speakers_per_batch"] = min(num_speakers, trained["speakers_per_batch"])
+    config, entries = chosen(VALIDATED, corpus_of(num_speakers))
+    named = TrainConfig.from_dict({**VALIDATED, **trained, "recipe": None})
+    assert {key: getattr(config, key) for key in RECIPE_KEYS} == {
+        key: getattr(named, key) for key in RECIPE_KEYS
+    }
+    assert {entry.source.label for entry in entries if entry.source} == {"measured"}

@@ -29,7 +29,7 @@ SMALL_BATCH = {"speakers_per_batch": 3, "val_speakers_per_batch": 3, "window_siz
 
 def small(values: dict, name: str, data_dir: Path, folder: Path) -> dict:
     """The recipe with another corpus, a smaller encoder, batch and crop, and two steps."""
-    is_from_scratch = name not in ("dvector_real_speech", "fine_tune_auto")
+    is_from_scratch = not name.startswith(("dvector_real_speech", "fine_tun"))
     own = {
         **values,
         **SMALL_BATCH,
@@ -51,7 +51,8 @@ def small(values: dict, name: str, data_dir: Path, folder: Path) -> dict:
         "comet": "off",
         "cache_dir": str(folder / "cache"),
     }
-    for key in ("train_list", "val_list", "val_trials", "num_epochs", "multi_rec_session"):
+    lists = ("train_list", "val_list", "val_trials", "reference_list", "reference_data_root")
+    for key in (*lists, "num_epochs", "multi_rec_session"):
         own.pop(key, None)
     if is_from_scratch:
         own |= {

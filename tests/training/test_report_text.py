@@ -51,6 +51,10 @@ def test_what_is_not_known_is_not_said():
     assert "after (step 100, best) 4.98%" in text and "of 170 speakers 40 unseen" in text
     for word in ("reference", "alpha", "cosine", "tts"):
         assert word not in text.lower()
+    taken = better(interpolation=Interpolated(100, curve(), Choice(0.4, "a reason")))
+    assert "a reason. It does not beat the untouched encoder beyond noise; allow_worse" in shown(
+        taken
+    )
     averaged = shown(better(averaged_steps=[50, 100]))
     assert "(alpha 0.4 of mean of steps 50, 100)" in averaged
     unmeasured = shown(Results("ecapa", 2, 61.0, 3, 4, 0.5))
@@ -124,6 +128,7 @@ def test_the_card_of_the_run():
         assert wanted in text, wanted
     text = model_card(CONFIG, untouched())
     assert "**Nothing beat the untouched encoder beyond noise: this folder holds the" in text
+    assert "The result of a run from `dvector` with the ge2e loss" in text
     assert "| untouched | 0 |" in text and "| after" not in text
     assert "interpolation.png" not in model_card(CONFIG, better(interpolation=None))
 

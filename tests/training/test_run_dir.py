@@ -8,7 +8,8 @@ import time
 import pytest
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.run_dir import LOSS_NAME, RunDirectory, write_atomically
+from speaker_encoder.training.run_dir import LOSS_NAME, RunDirectory
+from speaker_encoder.training.run_files import write_atomically
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from speaker_encoder.corpora.records import ExcludedFile
 from speaker_encoder.corpora.tree import Folder, Tree, walk
@@ -32,8 +32,7 @@ class ScanRequest:
         return walk(self.root)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An audio file with its speaker, its header not read yet."""
 
     utterance_id: str
