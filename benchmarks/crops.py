@@ -7,6 +7,7 @@ against decoding the whole file for a crop (at least 10 times faster).
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -62,25 +63,38 @@ def whole_files_per_second(root: Path, budget_seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def main() -> None:
-    """Prints one line per file format."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", type=Path, required=True, help="folder of real speech")
-    parser.add_argument("--seconds", type=float, default=5.0, help="time for each measurement")
-    arguments = parser.parse_args()
-    speech = real_speech(arguments.data_dir, 660)
+def rows(data_dir: Path, seconds: float) -> list[tuple]:
+    """Prints one line per file format, and gives (what, ours, counterpart, ratio, unit)."""
+    measured: list[tuple] = []
+    speech = real_speech(data_dir, 660)
     for kind in ("wav", "flac"):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             make_corpus(folder / "short", speech, 5, 40, kind)
             make_corpus(folder / "long", speech, 600, 4, kind)
-            short = crops_per_second(folder / "short", arguments.seconds)
-            long = crops_per_second(folder / "long", arguments.seconds)
-            whole = whole_files_per_second(folder / "long", arguments.seconds)
+            short = crops_per_second(folder / "short", seconds)
+            long = crops_per_second(folder / "long", seconds)
+            whole = whole_files_per_second(folder / "long", seconds)
         print(
             f"{kind}: {short:.0f} crops/s from 5 s files, {long:.0f} from 600 s files "
             f"(ratio {long / short:.2f}), {long / whole:.0f} times decoding 600 s files whole"
         )
+        for other, value in (("crops from 5 s files", short), ("decoding them whole", whole)):
+            what = f"crops of 2 s from 600 s {kind} files, one process, against {other}"
+            measured.append((what, long, value, long / value, "crops/s"))
+    return measured
+
+
+def main() -> None:
+    """Measures what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder of real speech")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time for each measurement")
+    parser.add_argument("--json", type=Path, help="write the rows for `python -m benchmarks`")
+    arguments = parser.parse_args()
+    measured = rows(arguments.data_dir, arguments.seconds)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ The speakers of --data_dir are halved: `development` is the half that the doctor
 
 import argparse
 import csv
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -197,8 +198,10 @@ class Labels:
         pairs = {frozenset(f.speakers) for f in voices.findings if f.kind == "same_person"}
         return wrong, pairs
 
-    def repeat(self, num_repeats: int, num_wrong: int, num_splits: int, seed: int) -> list[str]:
-        """Plants labels again and again, and gives the lines with the sums."""
+    def repeat(
+        self, num_repeats: int, num_wrong: int, num_splits: int, seed: int
+    ) -> dict[str, tuple[int, int, int, int]]:
+        """Plants labels again and again, and gives the sums: planted, found, right, before."""
         sums = {title: np.zeros(4, dtype=np.int64) for title in
                 ("wrong labels", "  of same sex, corpus", "split speakers")}  # fmt: skip
         for turn in range(num_repeats):
@@ -214,7 +217,7 @@ class Labels:
                     len(planted.splits), len(pairs), len(right_pairs),
                     len(pairs & self.splits_before),
                 )  # fmt: skip
-        return [show(title, *(int(n) for n in counted)) for title, counted in sums.items()]
+        return {title: tuple(counted.tolist()) for title, counted in sums.items()}
 
 
 def _utterances(rows: list[dict[str, str]], labels: list[str], data_dir: Path) -> list[Utterance]:
@@ -223,6 +226,16 @@ def _utterances(rows: list[dict[str, str]], labels: list[str], data_dir: Path) -
         Utterance(str(number), label, None, str(data_dir / row["path"]), length, RATE)
         for number, (row, label, length) in enumerate(zip(rows, labels, lengths, strict=True))
     ]
+
+
+def rows(counted: dict[str, tuple[int, int, int, int]]) -> list[tuple]:
+    """Gives (what, ours, counterpart, ratio, unit) of planted, found, right and before."""
+    measured: list[tuple] = []
+    for title, (planted, found, right, _) in counted.items():
+        what = f"doctor, {title.strip()}, {planted} planted"
+        measured.append((f"{what}, precision", right / max(found, 1), None, None, ""))
+        measured.append((f"{what}, recall", right / planted, None, None, ""))
+    return measured
 
 
 def main() -> None:
@@ -236,6 +249,7 @@ def main() -> None:
     parser.add_argument("--num_copies", type=int, default=10)
     parser.add_argument("--num_splits", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="write the rows for `python -m benchmarks`")
     arguments = parser.parse_args()
     counts = (arguments.num_wrong, arguments.num_copies, arguments.num_splits)
     rows = read_table(arguments.data_dir, arguments.part)
@@ -254,17 +268,24 @@ def main() -> None:
         print(f"  one person {' = '.join(pair)}")
     print(f"{HEAD}{'before':>9s}{'without':>11s}")
     print(f"one copy on disk, seed {arguments.seed}")
+    counted = {}
     for title, kind in (("wrong labels", "wrong"), ("duplicates", "copies"),
                         ("split speakers", "splits")):  # fmt: skip
         wanted, got = getattr(planted, kind), getattr(found, kind)
         before = {"wrong": {f"{rows[n]['speaker']}/{n:05d}" for n in labels.wrong_before},
                   "copies": set(), "splits": labels.splits_before}[kind]  # fmt: skip
         num_before = len(got & before - wanted)
-        print(show(title, len(wanted), len(got), len(wanted & got), num_before))
+        one_copy = (len(wanted), len(got), len(wanted & got), num_before)
+        counted[f"{title}, on disk"] = one_copy
+        print(show(title, *one_copy))
     if arguments.repeats:
         print(f"labels planted {arguments.repeats} times, sums")
-        for line in labels.repeat(arguments.repeats, counts[0], counts[2], arguments.seed):
-            print(line)
+        repeated = labels.repeat(arguments.repeats, counts[0], counts[2], arguments.seed)
+        counted |= repeated
+        for title, sums in repeated.items():
+            print(show(title, *sums))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows(counted)))
 
 
 if __name__ == "__main__":

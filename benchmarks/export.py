@@ -166,8 +166,11 @@ def run_side(arguments: argparse.Namespace) -> None:
     print(RESULT + json.dumps({"seconds": seconds, "figures": figures}))
 
 
-def measure(kind: str, root: Path, arguments: argparse.Namespace) -> None:
-    """Prints the line of one family; each side runs in a process of its own, turn by turn."""
+def measure(kind: str, root: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Prints the line of one family, and gives the median seconds of each side.
+
+    Each side runs in a process of its own, turn by turn.
+    """
     make = {"ecapa": make_speechbrain, "wavlm": make_transformers}[kind]
     make(root.parent / kind)
     times: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -198,6 +201,22 @@ def measure(kind: str, root: Path, arguments: argparse.Namespace) -> None:
         f"{100 * figures['padding_share']:.1f} %, largest difference {difference:.1e}",
         flush=True,
     )
+    return medians
+
+
+def rows(root: Path, arguments: argparse.Namespace) -> list[tuple]:
+    """Measures all families, and gives (what, ours, counterpart, ratio, unit)."""
+    counterparts = {"ecapa": "SpeechBrain's ECAPA-1024", "wavlm": "transformers' WavLM-base"}
+    measured = []
+    for kind in arguments.kinds:
+        seconds = measure(kind, root, arguments)
+        what = (
+            f"exporting {arguments.num_utterances} utterances of 1 to {arguments.longest:g} s on "
+            f"{arguments.device} against the loop over files with {counterparts[kind]}"
+        )
+        ratio = seconds["plain"] / seconds["ours"]
+        measured.append((what, seconds["ours"], seconds["plain"], ratio, "s"))
+    return measured
 
 
 def read(path: Path) -> torch.Tensor:
@@ -214,6 +233,7 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=15.0, help="seconds")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=["ecapa", "wavlm"])
+    parser.add_argument("--json", type=Path, help="write the rows for `python -m benchmarks`")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -229,8 +249,9 @@ def main() -> None:
             f"{arguments.num_utterances} utterances, {seconds:.0f} s; {name}, "
             f"{torch.get_num_threads()} threads"
         )
-        for kind in arguments.kinds:
-            measure(kind, root, arguments)
+        measured = rows(root, arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(measured))
 
 
 if __name__ == "__main__":

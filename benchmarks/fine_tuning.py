@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,13 +32,17 @@ from speaker_encoder.training.data import load_data
 from speaker_encoder.training.report import Results
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.trial_set import TrialSet
+from speaker_encoder.verification import score_trials
 from speaker_encoder.verification.bootstrap import interval
+from speaker_encoder.verification.metrics import equal_error_rate
 from speaker_encoder.verification.several import SeveralSystems, evaluate_several
 
 CONFIGS = Path("configs")
 ALL_SPEAKERS = 170
 SIZES = (10, 25, 50, 100, ALL_SPEAKERS)
 NUM_BOOTSTRAP = 1000
+POINT_OF = {"plain": "last", "default": "result"}
+"""Which encoder of a run the sizes are about."""
 SECONDS_NAME = "benchmark_seconds.txt"
 
 
@@ -94,6 +97,8 @@ def make_config(options: argparse.Namespace, stem: str, size: int, seed: int) ->
             "max_speakers": size,
             "speakers_per_batch": min(size, values["speakers_per_batch"]),
         }
+        if stem == "plain":  # its last step is all that is wanted
+            values |= {"interpolate": "off", "val_every": 0}
     return TrainConfig.from_dict(values)
 
 
@@ -149,6 +154,12 @@ class Judge:
             part.replace(path)
         with np.load(path) as found:
             return {name: found[name] for name in SETS}
+
+    def eers(self, run_dir: RunDirectory, point: str) -> list[float]:
+        """Domain and reference EER in percent."""
+        rows = self.embeddings(run_dir, point)
+        scored = ((score_trials(rows[name], part.trials), part) for name, part in self.sets.items())
+        return [100 * equal_error_rate(scores, part.trials.labels)[0] for scores, part in scored]
 
     def measure(self, systems: Sequence[tuple[RunDirectory, str]]) -> dict[str, SeveralSystems]:
         """All systems under the same draws of speakers, for each set."""
@@ -222,40 +233,23 @@ def effort(row: Row, runs: Sequence[RunDirectory]) -> tuple[str, str]:
     return alphas, f"{statistics.mean(seconds):.0f}" if seconds else ""
 
 
-def last_eers(run_dir: RunDirectory) -> list[float]:
-    """Domain and reference EER in percent of the last step."""
-    lines = run_dir.metrics_path.read_text(encoding="utf-8").splitlines()
-    found: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    last = [line for line in found if "val/eer" in line][-1]
-    return [100 * last["val/eer"], 100 * last["val/reference_eer"]]
-
-
-def result_eers(results: Results) -> list[float]:
-    """Domain and reference EER in percent of what a run left."""
-    assert results.after and results.reference
-    return [100 * results.after.eer, 100 * results.reference.after_eer]
-
-
 def measure_sizes(options: argparse.Namespace) -> tuple[list[Sized], list[float]]:
     """Trains, and gives what was found, and the untouched encoder's EERs in percent."""
+    names = [(stem, size) for stem in POINT_OF for size in SIZES]
+    runs = {name: [run(options, *name, seed) for seed in options.seeds] for name in names}
+    judge = Judge(make_config(options, "plain", ALL_SPEAKERS, 0))
     found, untouched = [], [0.0, 0.0]
-    for stem in ("plain", "default"):
-        for size in SIZES:
-            runs = [run(options, stem, size, seed) for seed in options.seeds]
-            there = [run_dir for run_dir in runs if run_dir is not None]
-            if not there:
-                continue
-            results = [Results.load(run_dir.results_path) for run_dir in there]
-            first = results[0]
-            assert first.before and first.reference
-            untouched = [100 * first.before.eer, 100 * first.reference.before_eer]
-            eers = (
-                [last_eers(run_dir) for run_dir in there]
-                if stem == "plain"
-                else [result_eers(result) for result in results]
-            )
-            alphas = [r.interpolation.choice.alpha for r in results if r.interpolation]
-            found.append(Sized(stem, size, np.array(eers), alphas))
+    for (stem, size), several in runs.items():
+        there = [run_dir for run_dir in several if run_dir is not None]
+        if not there:
+            continue
+        results = [Results.load(run_dir.results_path) for run_dir in there]
+        first = results[0]
+        assert first.before and first.reference
+        untouched = [100 * first.before.eer, 100 * first.reference.before_eer]
+        eers = [judge.eers(run_dir, POINT_OF[stem]) for run_dir in there]
+        alphas = [r.interpolation.choice.alpha for r in results if r.interpolation]
+        found.append(Sized(stem, size, np.array(eers), alphas))
     return found, untouched
 
 

@@ -40,7 +40,8 @@ class SdpaWavLMAttention(WavLMAttention):
         """
         batch_size, num_frames, _ = hidden_states.shape
         if position_bias is None:
-            position_bias = self.compute_bias(num_frames, num_frames).unsqueeze(0)
+            # As looked up, the heads are innermost in memory, which slows every layer's gating.
+            position_bias = self.compute_bias(num_frames, num_frames).contiguous().unsqueeze(0)
         bias = self._gate(self._heads(hidden_states)) * position_bias  # (B, H, T, T)
         if attention_mask is not None:
             bias = bias.masked_fill_(~attention_mask[:, None, None, :], float("-inf"))

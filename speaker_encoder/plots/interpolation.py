@@ -88,6 +88,7 @@ def _draw_panel(
 ) -> None:
     percent = 100 * np.array(eers)
     low, high = (100 * np.array(ends) for ends in zip(*intervals, strict=True))
+    name = ", fine-tuned" if alphas[-1] == 1 else ""
     axes.fill_between(alphas, low, high, color=colour, alpha=0.13, linewidth=0, label="95 %")
     axes.axhline(
         percent[0], color=GREY, linestyle="--", linewidth=1.2,
@@ -99,7 +100,7 @@ def _draw_panel(
         color=colour,
         marker="o",
         ms=4,
-        label=rf"$\alpha$ = 1, fine-tuned: {percent[-1]:.2f} %",
+        label=rf"$\alpha$ = {alphas[-1]:g}{name}: {percent[-1]:.2f} %",
     )
     axes.plot(
         alphas[chosen], percent[chosen], marker="*", ms=15, color=GREEN, markeredgecolor="white",

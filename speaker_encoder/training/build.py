@@ -139,6 +139,8 @@ def check_model(config: TrainConfig, *, is_stage: bool = False) -> None:
     from speaker_encoder.modeling.backbone import without_heads
     from speaker_encoder.modeling.registry import NAMES, backbone_class, unknown_name
 
+    if is_stage:  # it may stay close to a head that a stage before has trained
+        config = dataclasses.replace(config, l2_sp=0.0, distillation=0.0)
     name = config.model_name
     is_local = name not in NAMES and os.path.exists(name)
     if config.pretrained and name not in NAMES and not is_local and not _HUB_ID.fullmatch(name):
@@ -150,7 +152,7 @@ def check_model(config: TrainConfig, *, is_stage: bool = False) -> None:
     if not config.pretrained or is_local:
         _check_built(config)
     elif is_stage and name in NAMES:
-        _check_built(dataclasses.replace(config, pretrained=False, l2_sp=0.0, distillation=0.0))
+        _check_built(dataclasses.replace(config, pretrained=False, interpolate="auto"))
 
 
 def _check_built(config: TrainConfig) -> None:

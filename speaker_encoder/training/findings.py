@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 FEW_SPEAKERS = 100
 """A corpus of fewer training speakers gains clearly by more of them."""
 _WIDE = 0.25
-_WEAK_DISTILLATION = 5.0
+_DISTILLATION = 7.0
 
 
 def difference_text(difference: float, interval: Sequence[float], verdict: str | None) -> str:
@@ -108,7 +108,7 @@ def what_to_try(config: TrainConfig, results: Results) -> list[str]:
     if results.num_train_speakers < FEW_SPEAKERS:
         tips.append(f"more training speakers: {results.num_train_speakers} are few")
     if config.pretrained and config.distillation == 0:
-        tips.append(f'"distillation": {_WEAK_DISTILLATION:g}, which holds on to what is known')
+        tips.append(f'"distillation": {_DISTILLATION:g}, which holds on to what is known')
     tips += _of_the_curve(config, results)
     if config.pretrained and config.recipe is None:
         tips.append('"recipe": "auto", which chooses by the corpus')
@@ -124,7 +124,8 @@ def _of_the_curve(config: TrainConfig, results: Results) -> list[str]:
     if end.eer > line.curve[0].eer:
         tips.append(
             f'a lower "learning_rate_init" than {config.learning_rate_init:g}, or fewer steps: '
-            f"{_trained(results)} is worse than the untouched encoder"
+            f"{_trained(results) if end.alpha == 1 else f'alpha {end.alpha:g}'} is worse than the "
+            "untouched encoder"
         )
     elif line.step >= results.steps:
         tips.append("more steps: the last was the best of those that were trained")

@@ -22,12 +22,12 @@ from speaker_encoder.training.recipe_facts import (
 from speaker_encoder.training.recipe_table import (
     CHOSEN,
     DVECTOR,
-    GIVES_WAY,
     MEASURED,
     OF_VALIDATION,
     RECIPE_KEYS,
     TRANSFERRED,
     Source,
+    contradicted_by,
     rows_for,
 )
 from speaker_encoder.training.resume import as_started, write_config
@@ -139,8 +139,7 @@ def _obstacle(config: TrainConfig, key: str) -> str | None:
     """Says why the recipe leaves a key alone; None: it does not."""
     if key in OF_VALIDATION and config.val_data_root is None:
         return "no validation data"
-    given = (name for name in GIVES_WAY.get(key, ()) if name not in config.left_to_recipe)
-    contradicted = next((name for name in given if getattr(config, name)), None)
+    contradicted = contradicted_by(config, key)
     return contradicted and f"{contradicted} is given"
 
 

@@ -19,6 +19,7 @@ from speaker_encoder.training.config_kinds import Refused
 from speaker_encoder.training.config_stages import stage_folder
 from speaker_encoder.training.distributed import is_main_process, num_processes
 from speaker_encoder.training.logs import log_to_file
+from speaker_encoder.training.recipe_table import contradicted_by
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.run_files import read_json, write_atomically
 
@@ -88,7 +89,8 @@ def as_started(config: TrainConfig, run: RunDirectory) -> TrainConfig:
     stored = _stored_values(run)
     if not stored["recipe"]:
         return config
-    return config.completed({key: stored[key] for key in config.left_to_recipe})
+    kept = [key for key in config.left_to_recipe if contradicted_by(config, key) is None]
+    return config.completed({key: stored[key] for key in kept})
 
 
 def write_config(config: TrainConfig, run: RunDirectory) -> None:

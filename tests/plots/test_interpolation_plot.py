@@ -88,6 +88,12 @@ def test_both_curves_the_choice_and_what_forgets_too_much(tmp_path: Path, drawn:
     ]
 
 
+def test_a_line_that_ends_before_the_fine_tuned_encoder(tmp_path: Path, drawn: list) -> None:
+    plot_interpolation(make_line(0.0, alphas=(0.0, 0.5)), tmp_path / "curve.png")
+    texts = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert texts[2] == r"$\alpha$ = 0.5: 5.50 %"
+
+
 @pytest.mark.parametrize("chosen", [0.0, 1.0])
 def test_two_points_without_reference_are_one_panel(
     tmp_path: Path, drawn: list, chosen: float

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import browser
 import pytest
+from results_by_hand import better
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.plots import plot_det, write_report
+from speaker_encoder.plots.interpolation import plot_interpolation
 from speaker_encoder.plots.page import escape, inline_image, json_block, make_page
 from speaker_encoder.plots.tables import show_name, show_section, show_value
 from speaker_encoder.plots.verification_report import choose_pictures
+from speaker_encoder.training import TrainConfig
+from speaker_encoder.training.report_page import write_run_report
+from speaker_encoder.training.run_dir import RunDirectory
 
 EVIL = "<script>window.hacked = 1</script>"
 SYSTEM = {
@@ -188,5 +193,21 @@ def test_report_in_a_browser(driver, tmp_path: Path) -> None:
     assert EVIL in driver.find_element("tag name", "table").text
     font = "return getComputedStyle(document.body).maxWidth"
     assert driver.execute_script(font) != "none"  # the style counts
+    assert browser.complaints(driver) == []
+    assert {url.split(":")[0] for url in browser.requested(driver)} <= {"file", "data"}
+
+
+@pytest.mark.slow
+def test_report_of_a_run_in_a_browser(driver, tmp_path: Path) -> None:
+    config = TrainConfig(model_name="dvector", train_data_root="demo")
+    results = better(model_name=EVIL)
+    plot_interpolation(results.interpolation, tmp_path / "plots" / "interpolation.png")
+    browser.open_page(driver, write_run_report(config, RunDirectory(tmp_path), results))
+    assert driver.execute_script("return document.images[0].naturalWidth") > 100
+    assert driver.execute_script("return window.hacked") is None
+    assert EVIL in driver.find_element("tag name", "p").text
+    assert "after (alpha 0.4 of step 100)" in driver.find_element("tag name", "table").text
+    style = "return getComputedStyle(document.querySelector('code')).whiteSpace"
+    assert driver.execute_script(style) == "nowrap"
     assert browser.complaints(driver) == []
     assert {url.split(":")[0] for url in browser.requested(driver)} <= {"file", "data"}

@@ -78,6 +78,14 @@ def test_the_result_is_on_the_line_and_measured_there(make_tuned, start):
     trained = next(one for one in measured if one["step"] == line.step)
     assert trained["eer"] == pytest.approx(line.curve[-1].eer)
     assert trained["reference_eer"] == pytest.approx(line.curve[-1].reference_eer)
+    records = list((outcome.run.path / "tensorboard").iterdir())
+    assert any(b"interpolation" in record.read_bytes() for record in records)
+    assert (outcome.run.path / "plots" / "interpolation.png").is_file()
+    card = (outcome.run.model_dir / "README.md").read_text()
+    assert (
+        "](interpolation.png)" in card and (outcome.run.model_dir / "interpolation.png").is_file()
+    )
+    assert f"alpha {alpha:g}" in (outcome.run.path / "report.html").read_text().lower()
     again = Results.load(outcome.run.results_path)
     assert json.dumps(asdict(again)) == json.dumps(asdict(results))
     assert again.interpolation.choice == line.choice and again.pretrained_space.old_old

@@ -12,7 +12,7 @@ from speaker_encoder.errors import UserError
 from speaker_encoder.training import run as run_module
 from speaker_encoder.training import train
 from speaker_encoder.training.build import check_model
-from speaker_encoder.training.closeness import Closeness, starting_encoder
+from speaker_encoder.training.closeness import Closeness, build_closeness, starting_encoder
 from speaker_encoder.training.config import ConfigError, TrainConfig
 from speaker_encoder.training.lora import add_lora, without_adapters
 
@@ -55,7 +55,7 @@ def test_the_parts_are_the_sums_of_the_papers():
     closeness = Closeness(model, starting_encoder(model), l2_sp=0.3, distillation=5.0)
     move(model)
     waveforms = torch.randn(6, 16000)
-    embeddings = model(waveforms).embeddings
+    embeddings = model(waveforms).embeddings.detach().requires_grad_()
     wanted = closeness.embed(waveforms)
     parts = closeness.parts(embeddings, wanted)
     naive = 0.0
@@ -63,6 +63,12 @@ def test_the_parts_are_the_sums_of_the_papers():
         dot = math.fsum(a * b for a, b in zip(one, other, strict=True))
         naive += 1 - dot / math.hypot(*one) / math.hypot(*other)
     assert parts["loss_distillation"].item() == pytest.approx(5.0 * naive / 6, rel=1e-4)
+    (gradient,) = torch.autograd.grad(parts["loss_distillation"], embeddings)
+    for one, other, found in zip(embeddings, wanted, gradient, strict=True):
+        a, b = (row.detach().double() for row in (one, other))
+        unit = a / a.norm()
+        across = -5.0 / 6 * (b / b.norm() - (unit @ b) / b.norm() * unit) / a.norm()
+        assert (found.double() - across).norm() < 1e-3 * across.norm()
     whole = squared_distance(model, tiny())
     assert parts["loss_l2_sp"].item() == pytest.approx(0.15 * whole, rel=1e-5)
     parts["loss_l2_sp"].backward()
@@ -123,9 +129,18 @@ def test_without_a_trained_start_it_is_refused(key, tmp_path):
             check_model(config)
 
 
-def test_a_stage_is_looked_at_without_the_weights():
-    stage = TrainConfig.from_dict({**LEAST, "l2_sp": 0.1, "distillation": 1.0})
-    check_model(stage, is_stage=True)
+def test_a_stage_may_stay_close_to_a_head_that_one_before_has_trained(tmp_path):
+    new = tiny("wavlm-base", TINY_WAVLM)
+    new.enlarge_head()
+    new.save_pretrained(tmp_path)
+    for name in ("ecapa", str(tmp_path)):
+        values = {**LEAST, "model_name": name, "l2_sp": 0.1, "distillation": 1.0}
+        values["interpolate"] = 0.5
+        check_model(TrainConfig.from_dict(values), is_stage=True)
+    model = tiny()  # what that stage has left, in whose run there is no pretrained encoder
+    closeness = build_closeness(TrainConfig.from_dict(values), model, tmp_path / "pretrained")
+    weight = model.backbone.network.fc.conv.weight
+    assert torch.equal(closeness.start.backbone.network.fc.conv.weight, weight)
 
 
 @pytest.fixture

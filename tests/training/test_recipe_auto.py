@@ -18,7 +18,7 @@ from speaker_encoder.training.config import ConfigError, config_keys
 from speaker_encoder.training.recipe import choose, format_entries
 from speaker_encoder.training.recipe_facts import CorpusFacts, EncoderFacts, describe_encoder
 from speaker_encoder.training.recipe_table import FAMILIES, RECIPE_KEYS, STARTS, TABLE
-from speaker_encoder.training.resume import open_run
+from speaker_encoder.training.resume import as_started, open_run
 
 LEAST = {"model_name": "dvector", "train_data_root": "demo", "recipe": "auto"}
 VALIDATED = {**LEAST, "val_data_root": "demo"}
@@ -288,6 +288,10 @@ def test_a_run_keeps_its_values_although_table_and_corpus_change(short_run, monk
     assert outcome.results.steps == 3 and stored(run) == {**first, "max_steps": 3}
     assert "changed from" not in caplog.text
     assert "recipe auto: the values that the run was started with" in caplog.text
+    del values["max_steps"]
+    assert as_started(TrainConfig.from_dict(values), outcome.run).max_steps == 3
+    longer = as_started(TrainConfig.from_dict({**values, "num_epochs": 5}), outcome.run)
+    assert (longer.num_epochs, longer.max_steps) == (5, None)
     again = TrainConfig.from_dict({**stored(run), "run_id": "again"})
     assert not again.left_to_recipe  # a run's own config trains the same again
     with contextlib.ExitStack() as stack, pytest.raises(UserError, match="recipe: was 'auto'"):

@@ -1,0 +1,249 @@
+"""Runs benchmarks one after the other and prints one table of what they measured.
+
+    python -m benchmarks --list
+    python -m benchmarks --data_dir ../data --json benchmarks.json
+    python -m benchmarks export doctor --data_dir ../data --json benchmarks.json
+
+Without names all quick benchmarks run. Each is a script, run in a process of its own with the
+arguments that `--list` shows; its own lines go to stderr. A ratio above 1 says that ours is better.
+What could not run is named, with the command that would run it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+NEEDS_A_GPU = "needs a GPU"
+IS_LONG = "long, runs when it is named"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One script with its arguments.
+
+    Attributes:
+        module: the script's name without its extension.
+        arguments: as on a command line; `{data_dir}` is the folder of real speech.
+        is_long: more than some minutes on two cores.
+        needs_gpu: whether it cannot run without one.
+        has_rows: False where the script writes tables of its own, and none for this one.
+    """
+
+    module: str
+    arguments: str
+    is_long: bool = False
+    needs_gpu: bool = False
+    has_rows: bool = True
+
+    def command(self, data_dir: str) -> list[str]:
+        """Gives the command below the repository's root."""
+        arguments = self.arguments.format(data_dir=shlex.quote(data_dir))
+        return ["python", f"benchmarks/{self.module}.py", *shlex.split(arguments)]
+
+
+EXPORT = "--data_dir {data_dir} --num_utterances 40 --rounds 1"
+FINE_TUNING = "--data_dir {data_dir} --output_dir runs/fine_tuning"
+BENCHMARKS = {
+    "scan": Benchmark("scan", "--data_dir {data_dir}"),
+    "crops": Benchmark("crops", "--data_dir {data_dir} --seconds 3"),
+    "training_overhead": Benchmark(
+        "training_overhead", "--data_dir {data_dir} --steps 4 --rounds 1"
+    ),
+    "export": Benchmark("export", EXPORT),
+    "attention": Benchmark("attention", "", is_long=True, has_rows=False),
+    "doctor": Benchmark("doctor", "--data_dir {data_dir} --part all", is_long=True),
+    "losses": Benchmark(
+        "losses", "--data_dir {data_dir} --output losses.md", is_long=True, has_rows=False
+    ),
+    "fine_tuning": Benchmark(
+        "fine_tuning", f"--part table {FINE_TUNING}", is_long=True, has_rows=False
+    ),
+    "fine_tuning_sizes": Benchmark(
+        "fine_tuning", f"--part sizes {FINE_TUNING}", is_long=True, has_rows=False
+    ),
+    "export_gpu": Benchmark("export", f"{EXPORT} --device cuda", needs_gpu=True),
+    "attention_gpu": Benchmark(
+        "attention", "--device cuda --batch_seconds 160 --bf16", needs_gpu=True, has_rows=False
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the figures are true of."""
+
+    cpu: str
+    num_cores: int
+    torch: str
+    gpu: str
+
+    def __str__(self) -> str:
+        return f"{self.cpu}, {self.num_cores} cores, torch {self.torch}, {self.gpu}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        what: was measured, and against what.
+        ours: in `unit`.
+        counterpart: in `unit`; None where there is none.
+        ratio: how many times better ours is; None without a counterpart.
+        unit: of both.
+        command: that measured it.
+    """
+
+    what: str
+    ours: float
+    counterpart: float | None
+    ratio: float | None
+    unit: str
+    command: str
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A benchmark that gave no rows."""
+
+    name: str
+    reason: str
+    command: str
+
+
+def this_machine() -> Machine:
+    """Gives the machine that this runs on."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), cpu)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return Machine(cpu, os.cpu_count() or 1, torch.__version__, gpu)
+
+
+def measure(benchmark: Benchmark, data_dir: str) -> list[Row]:
+    """Runs one benchmark.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    command = benchmark.command(data_dir)
+    paths = [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    with tempfile.TemporaryDirectory() as folder:
+        rows_path = Path(folder) / "rows.json"
+        rows_path.write_text("[]")
+        subprocess.run(
+            [
+                *(sys.executable, str(FOLDER.parent / command[1]), *command[2:]),
+                *(("--json", str(rows_path)) if benchmark.has_rows else ()),
+            ],
+            check=True,
+            stdout=sys.stderr,
+            env=environment,
+        )
+        rows = json.loads(rows_path.read_text())
+    return [Row(*row, command=shlex.join(command)) for row in rows]
+
+
+def table(rows: Iterable[Row], machine: Machine) -> str:
+    """Gives the rows as Markdown."""
+    cells = [("what", "ours", "counterpart", "ratio", "machine")]
+    for row in rows:
+        values = [
+            "-" if value is None else f"{value:.4g} {row.unit}".rstrip()
+            for value in (row.ours, row.counterpart)
+        ]
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+        cells.append((row.what, *values, ratio, str(machine)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
+        for line in cells
+    ]
+    lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
+    return "\n".join(lines)
+
+
+def listing(data_dir: str) -> str:
+    """Gives a line per benchmark."""
+    lines = []
+    for name, benchmark in BENCHMARKS.items():
+        kind = "long" if benchmark.is_long else "quick"
+        kind += f", {NEEDS_A_GPU}" if benchmark.needs_gpu else ""
+        lines.append(f"{name:18s}{kind:20s}{shlex.join(benchmark.command(data_dir))}")
+    return "\n".join(lines)
+
+
+def run(
+    names: Sequence[str], data_dir: str, machine: Machine, json_path: Path | None
+) -> tuple[list[Row], list[NotRun]]:
+    """Runs the named benchmarks, or all quick ones; the JSON is written after each."""
+    rows: list[Row] = []
+    not_run: list[NotRun] = []
+    for name in names or BENCHMARKS:
+        benchmark = BENCHMARKS[name]
+        reason = ""
+        if benchmark.needs_gpu and machine.gpu == "no GPU":
+            reason = NEEDS_A_GPU
+        elif benchmark.is_long and not names:
+            reason = IS_LONG
+        else:
+            try:
+                rows += measure(benchmark, data_dir)
+            except subprocess.CalledProcessError as error:
+                reason = f"failed with exit code {error.returncode}"
+        if reason:
+            not_run.append(NotRun(name, reason, shlex.join(benchmark.command(data_dir))))
+        if json_path:
+            found = {
+                "machine": asdict(machine),
+                "rows": [asdict(row) for row in rows],
+                "not_run": [asdict(one) for one in not_run],
+            }
+            json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return rows, not_run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table; 3 where a benchmark failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="name", help="of --list")
+    parser.add_argument("--list", action="store_true", help="what there is, with its command")
+    parser.add_argument(
+        "--data_dir",
+        default=os.environ.get("SPEAKER_ENCODER_DATA", "../shared/data"),
+        help="folder of real speech",
+    )
+    parser.add_argument("--json", type=Path, help="write machine and rows there too")
+    arguments = parser.parse_args(argv)
+    if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}")
+    if arguments.list:
+        print(listing(arguments.data_dir))
+        return 0
+    machine = this_machine()
+    rows, not_run = run(arguments.names, arguments.data_dir, machine, arguments.json)
+    print(table(rows, machine))
+    for one in not_run:
+        print(f"{one.name}: not run: {one.reason}: {one.command}")
+    return 3 if any(one.reason not in (NEEDS_A_GPU, IS_LONG) for one in not_run) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
