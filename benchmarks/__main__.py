@@ -50,16 +50,16 @@ class Benchmark:
         return ["python", f"benchmarks/{self.module}.py", *shlex.split(arguments)]
 
 
-EXPORT = "--data_dir {data_dir} --num_utterances 40 --rounds 1"
+EXPORT = "--data_dir {data_dir} --num_utterances"
+OVERHEAD = "--data_dir {data_dir} --steps"
+OVERHEAD_GPU = f"{OVERHEAD} 50 --device cuda --num_workers 8"
 FINE_TUNING = "--data_dir {data_dir} --output_dir runs/fine_tuning"
 BENCHMARKS = {
     "scan": Benchmark("scan", "--data_dir {data_dir}"),
     "crops": Benchmark("crops", "--data_dir {data_dir} --seconds 3"),
-    "training_overhead": Benchmark(
-        "training_overhead", "--data_dir {data_dir} --steps 4 --rounds 1"
-    ),
-    "export": Benchmark("export", EXPORT),
-    "attention": Benchmark("attention", "", is_long=True, has_rows=False),
+    "training_overhead": Benchmark("training_overhead", f"{OVERHEAD} 4 --rounds 1"),
+    "export": Benchmark("export", f"{EXPORT} 40 --rounds 1"),
+    "attention": Benchmark("attention", ""),
     "doctor": Benchmark("doctor", "--data_dir {data_dir} --part all", is_long=True),
     "losses": Benchmark(
         "losses", "--data_dir {data_dir} --output losses.md", is_long=True, has_rows=False
@@ -70,9 +70,13 @@ BENCHMARKS = {
     "fine_tuning_sizes": Benchmark(
         "fine_tuning", f"--part sizes {FINE_TUNING}", is_long=True, has_rows=False
     ),
-    "export_gpu": Benchmark("export", f"{EXPORT} --device cuda", needs_gpu=True),
+    "training_overhead_gpu": Benchmark("training_overhead", OVERHEAD_GPU, needs_gpu=True),
+    "training_overhead_gpu_wavlm": Benchmark(
+        "training_overhead", f"{OVERHEAD_GPU} --model_name wavlm-base", needs_gpu=True
+    ),
+    "export_gpu": Benchmark("export", f"{EXPORT} 1000 --device cuda", needs_gpu=True),
     "attention_gpu": Benchmark(
-        "attention", "--device cuda --batch_seconds 160 --bf16", needs_gpu=True, has_rows=False
+        "attention", "--device cuda --batch_seconds 160 --bf16", needs_gpu=True
     ),
 }
 
@@ -182,7 +186,7 @@ def listing(data_dir: str) -> str:
     for name, benchmark in BENCHMARKS.items():
         kind = "long" if benchmark.is_long else "quick"
         kind += f", {NEEDS_A_GPU}" if benchmark.needs_gpu else ""
-        lines.append(f"{name:18s}{kind:20s}{shlex.join(benchmark.command(data_dir))}")
+        lines.append(f"{name:29s}{kind:20s}{shlex.join(benchmark.command(data_dir))}")
     return "\n".join(lines)
 
 

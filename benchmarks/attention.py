@@ -13,11 +13,13 @@ gradient by that parameter's greatest gradient, both without dropout.
 """
 
 import argparse
+import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,7 +55,7 @@ def make_encoder(name: str, device: str, **changes: float) -> SpeakerEncoder:
 def encode(encoder: SpeakerEncoder, crops: torch.Tensor) -> torch.Tensor:
     """Gives (B, D) L2-normalised embeddings of utterances of 60 to 100 % of the length."""
     longest = crops.shape[1]
-    lengths = torch.linspace(0.6 * longest, longest, len(crops), device=crops.device).long()
+    lengths = torch.linspace(longest, 0.6 * longest, len(crops), device=crops.device).long()
     mask = torch.arange(longest, device=crops.device) < lengths[:, None]
     encoder.eval()
     with torch.inference_mode():
@@ -81,8 +83,10 @@ def seconds(task: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - start
 
 
-def compare(task: Callable[[], Any], encoder: SpeakerEncoder, rounds: int) -> list[str]:
-    """Gives the cells of both times, the ratio and its range."""
+def compare(
+    task: Callable[[], Any], encoder: SpeakerEncoder, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Gives the seconds of transformers' and of ours in each round."""
     device = encoder.device.type
     times: dict[type, list[float]] = {UPSTREAM: [], OURS: []}
     for number in range(rounds + 1):  # the first one warms up
@@ -90,10 +94,7 @@ def compare(task: Callable[[], Any], encoder: SpeakerEncoder, rounds: int) -> li
             use_attention(encoder, attention_class)
             torch.manual_seed(number)
             times[attention_class].append(seconds(task, device))
-    upstream, ours = times[UPSTREAM][1:], times[OURS][1:]
-    ratios = [one / other for one, other in zip(upstream, ours, strict=True)]
-    cells = [f"{statistics.median(column):.3f} s" for column in (upstream, ours)]
-    return [*cells, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}, {max(ratios):.2f}"]
+    return times[UPSTREAM][1:], times[OURS][1:]
 
 
 def embedding_difference(encoder: SpeakerEncoder, crops: torch.Tensor) -> float:
@@ -121,8 +122,38 @@ def gradient_difference(encoder: SpeakerEncoder, crops: torch.Tensor) -> float:
     )
 
 
+def rows(arguments: argparse.Namespace) -> list[tuple]:
+    """Prints the table, and gives (what, ours, counterpart, ratio, unit)."""
+    device = arguments.device
+    encoder = make_encoder(arguments.encoder, device)
+    without_dropout = make_encoder(arguments.encoder, device, **dict.fromkeys(DROPOUTS, 0.0))
+    print(f"{arguments.encoder}, {device}, {torch.get_num_threads()} threads, {torch.__version__}")
+    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
+    measured = []
+    for length in arguments.crop_seconds:
+        size = max(1, round(arguments.batch_seconds / length))
+        crops = 0.1 * torch.randn(size, int(length * RATE), device=device)
+        with torch.autocast(device, torch.bfloat16, enabled=arguments.bf16):
+            for name, task, difference in (
+                ("encoding", encode, embedding_difference),
+                ("training", train_step, gradient_difference),
+            ):
+                times = compare(partial(task, encoder, crops), encoder, arguments.rounds)
+                ratios = [one / other for one, other in zip(*times, strict=True)]
+                upstream, ours, ratio = map(statistics.median, (*times, ratios))
+                cells = [f"{upstream:.3f} s", f"{ours:.3f} s", f"{ratio:.2f}"]
+                cells.append(f"{min(ratios):.2f}, {max(ratios):.2f}")
+                cells.append(f"{difference(without_dropout, crops):.1e}")
+                print(f"| {name} | {size} x {length:g} s | {' | '.join(cells)} |", flush=True)
+                what = f"{arguments.encoder} on {device}, {name} {size} x {length:g} s"
+                measured.append(
+                    (f"{what}, against transformers' attention", ours, upstream, ratio, "s")
+                )
+    return measured
+
+
 def main() -> None:
-    """Prints the table."""
+    """Measures what the arguments say."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,24 +163,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--bf16", action="store_true", help="run under autocast")
+    parser.add_argument("--json", type=Path, help="write the rows for `python -m benchmarks`")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")  # upstream's
-    device = arguments.device
-    encoder = make_encoder(arguments.encoder, device)
-    without_dropout = make_encoder(arguments.encoder, device, **dict.fromkeys(DROPOUTS, 0.0))
-    print(f"{arguments.encoder}, {device}, {torch.get_num_threads()} threads, {torch.__version__}")
-    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
-    for length in arguments.crop_seconds:
-        size = max(2, round(arguments.batch_seconds / length))
-        crops = 0.1 * torch.randn(size, int(length * RATE), device=device)
-        with torch.autocast(device, torch.bfloat16, enabled=arguments.bf16):
-            for name, task, difference in (
-                ("encoding", encode, embedding_difference),
-                ("training", train_step, gradient_difference),
-            ):
-                cells = compare(partial(task, encoder, crops), encoder, arguments.rounds)
-                cells.append(f"{difference(without_dropout, crops):.1e}")
-                print(f"| {name} | {size} x {length:g} s | {' | '.join(cells)} |", flush=True)
+    measured = rows(arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(measured))
 
 
 if __name__ == "__main__":

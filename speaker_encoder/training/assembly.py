@@ -32,6 +32,7 @@ from speaker_encoder.training.validation import Validation, Validator, num_valid
 
 if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder
+    from speaker_encoder.training.closeness import Closeness
     from speaker_encoder.training.config import TrainConfig
     from speaker_encoder.training.record import RecordCallback
 
@@ -64,14 +65,7 @@ def build_trainer(
 
     arguments = build_arguments(config, run, device)
     examples = data.batches_from()
-    with main_process_first():
-        model = build_model(config, len(examples.groups))
-    if before is not None:
-        assert isinstance(model.loss_fn, GatheredLoss)
-        carry_loss(model.loss_fn.loss, before.path, config.loss, list(examples.groups))
-    closeness = build_closeness(config, model, None if before is None else before.pretrained_dir)
-    if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model, closeness = _build_model(config, list(examples.groups), device, before)
     augmenter = build_augmenter(config, examples, model.sampling_rate)
     in_loader = augmenter is not None and augmentation_device(config) == "cpu"
     dataset, sampler = build_batches(config, examples, model.sampling_rate)
@@ -112,6 +106,21 @@ def build_trainer(
         record.trainer, record.flow = trainer, flow
     trainer.record = record
     return trainer
+
+
+def _build_model(
+    config: TrainConfig, groups: list[str], device: str, before: RunDirectory | None
+) -> tuple[SpeakerEncoder, Closeness | None]:
+    """Gives the model with its loss, and what keeps it close to where fine-tuning began."""
+    with main_process_first():
+        model = build_model(config, len(groups))
+    if before is not None:
+        assert isinstance(model.loss_fn, GatheredLoss)
+        carry_loss(model.loss_fn.loss, before.path, config.loss, groups)
+    closeness = build_closeness(config, model, None if before is None else before.pretrained_dir)
+    if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return model, closeness
 
 
 def has_trained_start(
