@@ -252,18 +252,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows for `python -m benchmarks`")
     arguments = parser.parse_args()
     counts = (arguments.num_wrong, arguments.num_copies, arguments.num_splits)
-    rows = read_table(arguments.data_dir, arguments.part)
+    corpus = read_table(arguments.data_dir, arguments.part)
     encoder = SpeakerEncoder.from_pretrained(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
-        planted = make_copy(arguments.data_dir, rows, Path(folder), arguments.seed, counts)
+        planted = make_copy(arguments.data_dir, corpus, Path(folder), arguments.seed, counts)
         data = scan(folder, "folders", use_cache=False)
         found = found_by(examine(data, encoder, model_name=arguments.model))
-    labels = Labels(rows, arguments.data_dir, encoder)
-    num_speakers = len({row["speaker"] for row in rows})
-    print(f"{arguments.part}: {len(rows)} utterances of {num_speakers} speakers; {arguments.model}")
+    labels = Labels(corpus, arguments.data_dir, encoder)
+    num_speakers = len({row["speaker"] for row in corpus})
+    print(
+        f"{arguments.part}: {len(corpus)} utterances of {num_speakers} speakers; {arguments.model}"
+    )
     print("found before anything was planted:")
     for number in sorted(labels.wrong_before):
-        print(f"  wrong label {rows[number]['path']}")
+        print(f"  wrong label {corpus[number]['path']}")
     for pair in sorted(sorted(pair) for pair in labels.splits_before):
         print(f"  one person {' = '.join(pair)}")
     print(f"{HEAD}{'before':>9s}{'without':>11s}")
@@ -272,7 +274,7 @@ def main() -> None:
     for title, kind in (("wrong labels", "wrong"), ("duplicates", "copies"),
                         ("split speakers", "splits")):  # fmt: skip
         wanted, got = getattr(planted, kind), getattr(found, kind)
-        before = {"wrong": {f"{rows[n]['speaker']}/{n:05d}" for n in labels.wrong_before},
+        before = {"wrong": {f"{corpus[n]['speaker']}/{n:05d}" for n in labels.wrong_before},
                   "copies": set(), "splits": labels.splits_before}[kind]  # fmt: skip
         num_before = len(got & before - wanted)
         one_copy = (len(wanted), len(got), len(wanted & got), num_before)
