@@ -3,7 +3,8 @@
 Fine-tuning gains on the new speech and forgets the old; the weights between keep most of both. Only
 an alpha that beats the pretrained encoder (alpha 0) beyond noise is taken: with reference trials
 the one with the lowest validation EER that keeps the reference EER; without, the smallest within
-noise of the lowest. Both must have a trained head, and the same one.
+noise of the lowest. Both must have a trained head, and the same one. A run chooses so by itself: of
+such a run, named as FINETUNED, the trained model is taken, not the encoder between that it left.
 
 example:
   speaker-encoder interpolate dvector runs/mine --trials dev.txt --data_root my_corpus \\
@@ -30,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pretrained", metavar="PRETRAINED", help="a name, Hub id, model folder, run or checkpoint"
     )
     parser.add_argument(
-        "finetuned", nargs="+", metavar="FINETUNED", help="what was fine-tuned from it"
+        "finetuned",
+        nargs="+",
+        metavar="FINETUNED",
+        help="what was fine-tuned from it; a run: what it trained",
     )
     parser.add_argument(
         "--average",

@@ -135,6 +135,8 @@ def _validate(config: TrainConfig) -> int:
         if data.trials is not None and data.trials.labels is not None:
             num_targets, num_trials = int(data.trials.labels.sum()), len(data.trials.labels)
             print(f"{title}trials: {num_targets} target, {num_trials - num_targets} nontarget")
+        if data.reference is not None:
+            print(f"{title}{data.reference}")
     return EXIT_DONE
 
 

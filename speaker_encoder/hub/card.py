@@ -67,6 +67,14 @@ class CardFacts:
         return (self.config or {}).get("pretrained") is not False
 
     @property
+    def forgetting_tolerance(self) -> float:
+        """Of its run."""
+        from speaker_encoder.training.interpolation import FORGETTING_TOLERANCE
+
+        tolerance = (self.config or {}).get("forgetting_tolerance")
+        return tolerance if isinstance(tolerance, int | float) else FORGETTING_TOLERANCE
+
+    @property
     def found(self) -> Results | None:
         """What the run found; None: not known."""
         return as_results(self.results or {})
@@ -202,7 +210,10 @@ def _body(facts: CardFacts) -> str:
     sections += [SPACE_USE, ""] if facts.has_space else []
     sections += ["## Training data", _training_data(facts), ""]
     measured = measured_section(
-        facts.found, is_pretrained=facts.is_pretrained, place="this repository"
+        facts.found,
+        is_pretrained=facts.is_pretrained,
+        place="this repository",
+        forgetting_tolerance=facts.forgetting_tolerance,
     )
     sections += ["## Measured on unseen speakers", *measured, ""]
     if facts.pictures:

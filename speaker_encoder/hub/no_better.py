@@ -19,10 +19,15 @@ def refuse_no_better(source: ModelSource, options: PushOptions, place: str) -> N
         place: the folder as the user named it.
 
     Raises:
-        UserError: the model is the one that the run started from, or a worse one; the text gives
-            the figures and the command that pushes it all the same.
+        UserError: the model is the one that the run started from, or a worse one, or, of a run
+            that started from a trained one, not better beyond noise; the text gives the figures and
+            the command that pushes it all the same.
     """
-    from speaker_encoder.training.findings import difference_text
+    from speaker_encoder.training.findings import (
+        beats_untouched,
+        difference_text,
+        has_trained_start,
+    )
 
     found = as_results(source.results())
     if found is None or found.before is None or found.after is None:
@@ -34,11 +39,12 @@ def refuse_no_better(source: ModelSource, options: PushOptions, place: str) -> N
             f"one: EER {100 * found.before.eer:.2f} % [{100 * low:.2f}, {100 * high:.2f}] on "
             f"{found.num_val_speakers} unseen speakers"
         )
-    elif found.verdict == "worse":
+    elif found.verdict == "worse" or (has_trained_start(found) and not beats_untouched(found)):
         change = difference_text(
             found.eer_difference or 0.0, found.eer_difference_interval or (0.0, 0.0), found.verdict
         )
-        what = f"it is worse than the encoder that its run started from: {change}"
+        than = "worse than" if found.verdict == "worse" else "not better beyond noise than"
+        what = f"it is {than} the encoder that its run started from: {change}"
     else:
         return
     report = None if source.run_dir is None else source.run_dir / "report.html"

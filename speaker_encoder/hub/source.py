@@ -51,14 +51,20 @@ class ModelSource:
         return {}
 
     def results(self) -> dict[str, Any]:
-        """Gives what the finished run found; empty where that is not known."""
+        """Gives what the finished run found; empty where that is not known.
+
+        Raises:
+            UserError: its file is damaged, or of another version.
+        """
         if not self.is_best:
             return {}
         for folder in (self.run_dir, self.model_dir):
             if folder is not None and (folder / "results.json").is_file():
                 found = _read(folder / "results.json")
-                # Another program's file of this name is none of ours.
-                return found if set(found) >= _RESULTS else {}
+                if not set(found) >= _RESULTS:
+                    return {}  # another program's file of this name is none of ours
+                as_results(found, str(folder / "results.json"))
+                return found
         return {}
 
     def step(self) -> int | None:
@@ -110,11 +116,21 @@ class ModelSource:
         return (paths.get(best) if best is not None else None) or paths.get(max(paths, default=-1))
 
 
-def as_results(results: dict[str, Any]) -> Results | None:
-    """Gives what a run found from what ``results.json`` holds; None where that is nothing."""
+def as_results(results: dict[str, Any], where: str = "results.json") -> Results | None:
+    """Gives what a run found from what ``results.json`` holds; None where that is nothing.
+
+    Args:
+        results: as JSON gave them.
+        where: the file, for the error.
+
+    Raises:
+        UserError: a part is missing, or not of its type.
+    """
     from speaker_encoder.training.report import Results
 
-    return Results.from_dict({"model_name": "", "seconds": None, **results}) if results else None
+    if not results:
+        return None
+    return Results.from_dict({"model_name": "", "seconds": None, **results}, where)
 
 
 def find_source(folder: str | Path) -> ModelSource:
@@ -146,7 +162,7 @@ def find_source(folder: str | Path) -> ModelSource:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}. Delete or repair it.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object. Delete or repair it.")

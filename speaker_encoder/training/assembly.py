@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from speaker_encoder.training.augmentation import (
 )
 from speaker_encoder.training.build import build_arguments, build_batches, build_model
 from speaker_encoder.training.callbacks import FlowCallback, StopRequest
-from speaker_encoder.training.choosing import make_chooser
+from speaker_encoder.training.choosing import make_chooser, refuse_nothing_between
 from speaker_encoder.training.closeness import build_closeness
 from speaker_encoder.training.data import RunData
 from speaker_encoder.training.dataset import CollateCrops
@@ -65,7 +66,12 @@ def build_trainer(
 
     arguments = build_arguments(config, run, device)
     examples = data.batches_from()
-    model, closeness = _build_model(config, list(examples.groups), device, before)
+    began_with = run.pretrained_dir if run.checkpoints() else None
+    if before is not None:
+        began_with = before.pretrained_dir
+    model, closeness = _build_model(config, list(examples.groups), device, before, began_with)
+    is_trained_start = has_trained_start(config, model, before)
+    refuse_nothing_between(config, is_trained_start=is_trained_start)
     augmenter = build_augmenter(config, examples, model.sampling_rate)
     in_loader = augmenter is not None and augmentation_device(config) == "cpu"
     dataset, sampler = build_batches(config, examples, model.sampling_rate)
@@ -100,7 +106,7 @@ def build_trainer(
             config,
             run.pretrained_dir,
             *build_trial_sets(config, data),
-            is_trained_start=has_trained_start(config, model, before),
+            is_trained_start=is_trained_start,
         )
     if record is not None:
         record.trainer, record.flow = trainer, flow
@@ -109,15 +115,23 @@ def build_trainer(
 
 
 def _build_model(
-    config: TrainConfig, groups: list[str], device: str, before: RunDirectory | None
+    config: TrainConfig,
+    groups: list[str],
+    device: str,
+    before: RunDirectory | None,
+    began_with: Path | None,
 ) -> tuple[SpeakerEncoder, Closeness | None]:
-    """Gives the model with its loss, and what keeps it close to where fine-tuning began."""
+    """Gives the model with its loss, and what keeps it close to where fine-tuning began.
+
+    Where a run is gone on with, or its stage before is, that is what was kept then: what the
+    config's name is given to may have changed since.
+    """
     with main_process_first():
         model = build_model(config, len(groups))
     if before is not None:
         assert isinstance(model.loss_fn, GatheredLoss)
         carry_loss(model.loss_fn.loss, before.path, config.loss, groups)
-    closeness = build_closeness(config, model, None if before is None else before.pretrained_dir)
+    closeness = build_closeness(config, model, began_with)
     if device == "cuda" and num_processes() > 1 and not config.freeze_batch_norm:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model, closeness

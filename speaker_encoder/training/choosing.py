@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ from torch import nn
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.interpolation import (
+    ROUNDING,
     Choice,
     State,
     best_point,
-    choose_alpha,
     interpolate_state,
 )
 from speaker_encoder.training.interpolation_curve import ALPHAS, MeasuredLine, measure_line
@@ -113,16 +114,18 @@ class Chooser:
         """Chooses among what was measured; an alpha that the config names keeps no reference."""
         config, curve = self._config, measured.curve
         if config.interpolate == "auto":
-            return choose_alpha(curve, config.forgetting_tolerance, allow_worse=config.allow_worse)
+            return measured.choose(config.forgetting_tolerance, allow_worse=config.allow_worse)
         last = curve[-1]
         if config.interpolate == "off" and config.allow_worse:
             return Choice(best_point(curve).alpha, "the lowest validation EER of the two")
         if config.allow_worse or last.alpha == 0 or last.against_pretrained == "better":
             return Choice(last.alpha, f"interpolate {config.interpolate}")
-        return Choice(
-            0.0,
-            f"alpha {last.alpha:g} ({100 * last.eer:.2f} %) is not better than alpha 0 "
-            f"({100 * curve[0].eer:.2f} %) beyond noise",
+        return measured.explained(
+            Choice(
+                0.0,
+                f"alpha {last.alpha:g} ({100 * last.eer:.2f} %) is not better than alpha 0 "
+                f"({100 * curve[0].eer:.2f} %) beyond noise",
+            )
         )
 
     def look(self, trained: SpeakerEncoder) -> dict[str, float]:
@@ -136,7 +139,7 @@ class Chooser:
         if self.reference is not None:
             eers = [_eer(self.reference, pair[-1]) for pair in rows]
             limit = (1 + self._config.forgetting_tolerance) * eers[0]
-            allowed = [place for place in allowed if eers[place] <= limit]
+            allowed = [place for place in allowed if eers[place] <= limit + ROUNDING]
         found = {place: _eer(self._validation, rows[place][0]) for place in allowed}
         best = min(allowed, key=lambda place: (found[place], place))
         trials = self._validation.trials
@@ -150,8 +153,11 @@ class Chooser:
 
     def _embed(self, trained: SpeakerEncoder, alphas: Sequence[float]) -> list[list[np.ndarray]]:
         """Embeddings at each alpha of the validation and the reference utterances."""
+        from tqdm.auto import tqdm
+
         rows = []
-        for alpha in alphas:
+        hidden = not sys.stderr.isatty()
+        for alpha in tqdm(alphas, desc="untouched to trained", leave=False, disable=hidden):
             if alpha == 0 and self._rows0:
                 rows.append(self._rows0)
                 continue
@@ -160,13 +166,13 @@ class Chooser:
             rows.append([trials.embed(encoder) for trials in sets])
             if alpha == 0:
                 self._rows0 = rows[0]
-            _logger.debug("alpha %g: embedded", alpha)
         return rows
 
     def _between(self, trained: SpeakerEncoder, alpha: float) -> SpeakerEncoder:
         """The encoder at an alpha, in eval mode, without a loss."""
         if self._state0 is None:
-            self._state0 = _plain_state(_load(self._folder))
+            with torch.random.fork_rng(devices=[]):  # a model that is made draws its weights
+                self._state0 = _plain_state(_load(self._folder))
         loss, trained.loss_fn = trained.loss_fn, None
         try:
             encoder = copy.deepcopy(trained)
@@ -195,29 +201,32 @@ def make_chooser(
         is_trained_start: whether the untouched encoder's weights, its head's too, were trained.
 
     Raises:
-        UserError: the config names an alpha, and there is nothing to choose by, or between.
+        UserError: the config names an alpha, and there is nothing between.
     """
-    is_number = not isinstance(config.interpolate, str)
+    refuse_nothing_between(config, is_trained_start=is_trained_start)
     if not is_trained_start:
-        if is_number:
-            raise UserError(
-                f"interpolate: {config.interpolate:g}, and {config.model_name} starts with random "
-                "weights in its head; between random and trained weights there is nothing. Set it "
-                'to "auto" or "off".'
-            )
         if config.interpolate == "auto":
-            _logger.info("interpolate auto: off, this encoder starts with random weights")
+            _logger.info("interpolate auto: off, there is no trained encoder that this began with")
         return None
     if validation is None:
-        if is_number:
-            raise UserError(
-                f"interpolate: {config.interpolate:g}, and no validation data to measure it on. "
-                "Set val_data_root."
-            )
         return None
     if config.interpolate == "off" and config.allow_worse and reference is None:
         return None
     return Chooser(config, pretrained, validation, reference)
+
+
+def refuse_nothing_between(config: TrainConfig, *, is_trained_start: bool) -> None:
+    """Checks that an alpha that the config names has a meaning.
+
+    Raises:
+        UserError: fine-tuning begins with random weights.
+    """
+    if not is_trained_start and not isinstance(config.interpolate, str):
+        raise UserError(
+            f"interpolate: {config.interpolate:g}, and {config.model_name} starts with random "
+            "weights in its head; between random and trained weights there is nothing. Set it to "
+            '"auto" or "off".'
+        )
 
 
 def _eer(trial_set: TrialSet, rows: np.ndarray) -> float:

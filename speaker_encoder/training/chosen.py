@@ -14,7 +14,7 @@ from torch import nn
 
 from speaker_encoder.training.assembly import has_trained_start
 from speaker_encoder.training.callbacks import Progress, save_embeddings
-from speaker_encoder.training.distributed import is_main_process
+from speaker_encoder.training.distributed import is_main_process, share_from_main
 from speaker_encoder.training.pretrained_space import ValidationRows, measure_space
 from speaker_encoder.training.report import Interpolated, ReferenceResults, Results
 from speaker_encoder.training.resume import main_process_first
@@ -40,17 +40,18 @@ def keep_pretrained(
     Args:
         config: of the run.
         run: its directory.
-        trainer: before any step.
+        trainer: before any step, and before any checkpoint is loaded.
         before: the stage before: what it began with is kept on.
     """
-    if before is not None and before.checkpoints():
+    is_new = not run.checkpoints()
+    if is_new and before is not None and before.checkpoints():
         trainer.flow.progress.reference_eer = Progress.load(
             before.checkpoints()[-1][1]
         ).reference_eer
     if not has_trained_start(config, trainer.encoder, before):
         return
     with main_process_first():
-        if not is_main_process():
+        if not is_main_process() or (run.pretrained_dir.is_dir() and not is_new):
             return
         if before is None:
             trainer.save_encoder(run.pretrained_dir)
@@ -121,17 +122,17 @@ def take_chosen(
     chooser, step = trainer.chooser, trainer.flow.best_trained_step()
     if chooser is None or step is None:
         return None
-    if not run.pretrained_dir.is_dir() or not (mean or run.best_dir(step).is_dir()):
+    is_kept = run.pretrained_dir.is_dir() and (mean or run.best_dir(step).is_dir())
+    if not share_from_main({"is_kept": bool(is_kept)})["is_kept"]:
         _logger.warning(
-            "nothing is interpolated: an older version started this run and did not keep what it "
-            "needs; speaker-encoder interpolate does it with the pretrained encoder"
+            "nothing is interpolated: the run did not keep its best trained model; "
+            "speaker-encoder interpolate does it with the pretrained encoder and a checkpoint"
         )
         return None
     trained = mean or SpeakerEncoder.from_pretrained(run.best_dir(step))
-    taken = take_from_line(chooser, trained, step, run, run.pretrained_dir, trainer.args.device)
-    if is_main_process() and taken.chosen.choice.alpha == 1 and mean is None:
-        run.publish_best(step)
-    return taken
+    if is_main_process() and mean is None:
+        run.publish_best(step)  # with its loss
+    return take_from_line(chooser, trained, step, run, run.pretrained_dir, trainer.args.device)
 
 
 def take_from_line(
@@ -153,6 +154,7 @@ def take_from_line(
         device: where to compute.
     """
     nn.Module.to(trained, device)
+    _logger.info("measuring the encoders between the untouched one and step %d", step)
     chosen = chooser.choose(trained)
     alpha = chosen.choice.alpha
     _logger.info("alpha %g of step %d is the result: %s", alpha, step, chosen.choice.reason)
@@ -193,6 +195,7 @@ def add_space(
         old, new = (np.load(path)["embeddings"] for path in paths)
         speaker_ids = [utterance.speaker_id for utterance in data.validation.utterances]
         rows = ValidationRows(old, new, data.trials, speaker_ids)
+    _logger.info("measuring how far the space of embeddings moved")
     facts = measure_space(
         pretrained,
         run.model_dir,

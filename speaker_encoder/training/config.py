@@ -49,12 +49,12 @@ class TrainConfig(
     """
 
     _given: ClassVar[dict[str, Any]]  # of this config, before what follows is filled in
-    _named: ClassVar[frozenset[str]]  # the keys that were given, their defaults or not
+    named: ClassVar[frozenset[str]]  # the keys that were given, their defaults or not
 
     def __new__(cls, **given: Any) -> TrainConfig:
         """Notes which keys are given, which their values alone do not tell."""
         config = super().__new__(cls)
-        object.__setattr__(config, "_named", frozenset(given))
+        object.__setattr__(config, "named", frozenset(given))
         return config
 
     def __post_init__(self) -> None:
@@ -141,7 +141,7 @@ class TrainConfig(
     @property
     def left_to_recipe(self) -> tuple[str, ...]:
         """The keys that the recipe has still to choose: those that were not given."""
-        return left_to_recipe(self.recipe, self._named)
+        return left_to_recipe(self.recipe, self.named)
 
     def completed(self, chosen: Mapping[str, Any]) -> TrainConfig:
         """The config with what its recipe chose; all its values count as given.

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from speaker_encoder.corpora import Corpus, Utterance, build_demo_corpus, scan
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.replay import num_replay_speakers, with_replay
+from speaker_encoder.training.run_trials import (
+    Reference,
+    check_trials,
+    load_reference,
+    read_labelled_trials,
+)
 from speaker_encoder.training.sampler import choose_speakers, group_by_speaker
 from speaker_encoder.training.selection import cap_speakers, perturb_speed
-from speaker_encoder.verification import Trials, make_trials, read_trials
+from speaker_encoder.verification import Trials, make_trials
 
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig
@@ -59,21 +62,6 @@ class Split:
             listed = ", ".join(f"{speed:g}" for speed in sorted(speeds))
             return f"{found}\n  used, with speeds {listed} as new speakers: {used}"
         return f"{found}\n  of these are used: {used}"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Speech on which the model must not get worse; `trials` refer to the utterances."""
-
-    utterances: tuple[Utterance, ...]
-    trials: Trials
-
-    def __str__(self) -> str:
-        speakers = {utterance.speaker_id for utterance in self.utterances}
-        return (
-            f"reference: {len(speakers)} speakers, {len(self.utterances)} utterances, "
-            f"{len(self.trials)} trials"
-        )
 
 
 @dataclass(frozen=True)
@@ -130,40 +118,21 @@ def load_data(config: TrainConfig, training_corpus: Corpus | None = None) -> Run
         corpus = _scan(config, val_root, config.val_list)
         utterances = corpus.utterances
         if config.val_trials:
-            utterances, trials = _read_trials(config.val_trials, utterances, val_root)
+            utterances, trials = read_labelled_trials(
+                config.val_trials, utterances, val_root, "val_trials"
+            )
         validation = _make_split(config, "validation", corpus, utterances)
         if trials is None:
             trials = make_trials(
                 validation.utterances, max_trials=config.val_max_trials, seed=config.seed
             )
-        _check_trials(trials, "validation")
+        check_trials(trials, "validation")
         if not config.allow_speaker_overlap:
             _check_overlap(batches_from, validation.utterances, "validation")
-    reference = _load_reference(config)
+    reference = load_reference(config)
     if reference is not None and not config.allow_speaker_overlap:
         _check_overlap(batches_from, reference.utterances, "reference")
     return RunData(training, validation, trials, reference, replay)
-
-
-def _load_reference(config: TrainConfig) -> Reference | None:
-    """Gives the reference trials; the corpus may lie in another layout than the others."""
-    root = config.reference_data_root
-    if root is None:
-        return None
-    listed = config.reference_list
-    corpus = scan(root, "list" if listed else "auto", list_path=listed, cache_dir=config.cache_dir)
-    for excluded in corpus.excluded:
-        _logger.debug("left out: %s: %s", excluded.path, excluded.reason)
-    if config.reference_trials:
-        utterances, trials = _read_trials(
-            config.reference_trials, corpus.utterances, root, "reference_trials"
-        )
-    else:
-        least = config.min_utterance_seconds
-        utterances = tuple(one for one in corpus.utterances if one.seconds >= least)
-        trials = make_trials(utterances, max_trials=config.val_max_trials, seed=config.seed)
-    _check_trials(trials, "reference")
-    return Reference(utterances, trials)
 
 
 def _roots(config: TrainConfig) -> tuple[str, str | None]:
@@ -252,47 +221,17 @@ def _split_of_views(
     return Split(name, corpus, utterances, group_by_speaker(utterances), groups)
 
 
-def _read_trials(
-    path: str, utterances: Sequence[Utterance], root: str, key: str = "val_trials"
-) -> tuple[tuple[Utterance, ...], Trials]:
-    """Reads a trial list; gives the utterances that it names, and trials over these.
-
-    Its paths are relative to the data root, or to the nearest folder above it in which the first
-    of them exists.
-    """
-    with open(path, encoding="utf-8", errors="replace") as file:
-        first = next((line.split() for line in file if line.strip()), [])
-    base = Path(root)
-    for folder in (base, *base.resolve().parents):
-        if len(first) >= 2 and (folder / first[1]).is_file():
-            base = folder
-            break
-    trials = read_trials(path, utterances, base)
-    if trials.labels is None:
-        raise UserError(f"{key}: {path} has no labels. Each line is `label path1 path2`.")
-    used, inverse = np.unique(np.concatenate([trials.enrolment, trials.test]), return_inverse=True)
-    count = len(trials.enrolment)
-    renumbered = replace(trials, enrolment=inverse[:count], test=inverse[count:])
-    return tuple(utterances[index] for index in used), renumbered
-
-
-def _check_trials(trials: Trials, name: str) -> None:
-    assert trials.labels is not None
-    num_targets = int(np.sum(trials.labels))
-    if num_targets == 0 or num_targets == len(trials.labels):
-        kind = "target" if num_targets == 0 else "nontarget"
-        raise UserError(
-            f"The {name} data gives no {kind} trial. EER needs at least two speakers, and two "
-            "utterances of one speaker (of different sessions, where sessions are known)."
-        )
-
-
 def _check_overlap(training: Split, others: Sequence[Utterance], name: str) -> None:
     known = {utterance.speaker_id for utterance in training.utterances}
     both = sorted({utterance.speaker_id for utterance in others} & known)
     if both:
         shown = ", ".join(both[:20]) + (f" and {len(both) - 20} more" if len(both) > 20 else "")
+        namesakes = (
+            " Where they are other people of the same name, such as numbers of two corpora, give "
+            "reference_list, with lines `speaker path` and other names."
+        )
         raise UserError(
             f"{len(both)} speakers are in both training and {name} data: {shown}. {name.title()} "
             "speakers must be unseen: take them out of one, or set allow_speaker_overlap to true."
+            f"{namesakes if name == 'reference' else ''}"
         )

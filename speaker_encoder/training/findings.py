@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig
+    from speaker_encoder.training.interpolation import CurvePoint
     from speaker_encoder.training.report import Interpolated, ReferenceResults, Results
 
 FEW_SPEAKERS = 100
 """A corpus of fewer training speakers gains clearly by more of them."""
 _WIDE = 0.25
 _DISTILLATION = 7.0
+_ROUNDING = 1e-9
 
 
 def difference_text(difference: float, interval: Sequence[float], verdict: str | None) -> str:
@@ -24,8 +27,30 @@ def difference_text(difference: float, interval: Sequence[float], verdict: str |
     )
 
 
-def choice_text(results: Results) -> str | None:
-    """Which encoder between the untouched and the trained one was taken, and why."""
+def has_trained_start(results: Results) -> bool:
+    """Whether the run is known to have begun with an encoder whose weights were all trained."""
+    return results.interpolation is not None or results.pretrained_space is not None
+
+
+def beats_untouched(results: Results) -> bool:
+    """Whether the result beats the encoder that the run started from beyond noise."""
+    line = results.interpolation
+    is_measured_better = line is None or _chosen(line).against_pretrained == "better"
+    return is_measured_better and results.verdict == "better"
+
+
+def _chosen(line: Interpolated) -> CurvePoint:
+    """The point of the curve that was taken."""
+    return next(point for point in line.curve if point.alpha == line.choice.alpha)
+
+
+def choice_text(results: Results, forgetting_tolerance: float) -> str | None:
+    """Which encoder between the untouched and the trained one was taken, and why.
+
+    Args:
+        results: of the run.
+        forgetting_tolerance: of the run.
+    """
     line = results.interpolation
     if line is None or results.is_untouched:
         return None
@@ -33,9 +58,18 @@ def choice_text(results: Results) -> str | None:
     where += f", {trained} itself" if line.choice.alpha == 1 else ""
     where += f" of the way from the untouched encoder to {trained}" if line.choice.alpha < 1 else ""
     text = f"{where}: {line.choice.reason}."
-    chosen = next(point for point in line.curve if point.alpha == line.choice.alpha)
-    if chosen.against_pretrained != "better":
+    if _chosen(line).against_pretrained != "better":
         text += " It does not beat the untouched encoder beyond noise; allow_worse let it be taken."
+    reference = results.reference
+    if reference is None or line.choice.reference_limit is not None:
+        return text
+    limit = (1 + forgetting_tolerance) * reference.before_eer
+    if reference.after_eer > limit + _ROUNDING:
+        text += (
+            f" Its reference EER, {100 * reference.after_eer:.2f} %, is above the "
+            f"{100 * limit:.2f} % that a forgetting_tolerance of {forgetting_tolerance:g} allows: "
+            'only "interpolate": "auto" keeps to it.'
+        )
     return text
 
 
@@ -44,16 +78,18 @@ def untouched_text(results: Results, *, is_pretrained: bool, place: str) -> str 
 
     Args:
         results: of the run.
-        is_pretrained: it started from trained weights.
+        is_pretrained: its config says so; its head may have been new all the same.
         place: what holds the weights: "model/", "this repository".
     """
     if not results.is_untouched:
         return None
-    weights = "pretrained" if is_pretrained else "untrained"
+    weights = "untrained weights"
+    if is_pretrained:
+        is_known = has_trained_start(results)
+        weights = "pretrained weights" if is_known else "weights that the run started from"
     line = results.interpolation
     kept = " that keeps the reference" if line and _is_better_but_forgets(line) else ""
-    text = f"Nothing{kept} beat the untouched encoder beyond noise: {place} holds the {weights} "
-    text += "weights."
+    text = f"Nothing{kept} beat the untouched encoder beyond noise: {place} holds the {weights}."
     if line is None:
         return text
     reason = line.choice.reason
@@ -72,6 +108,8 @@ def forgotten_text(reference: ReferenceResults) -> str:
     if reference.before_eer == 0:
         return f"Reference {text}"
     part = 100 * (reference.after_eer / reference.before_eer - 1)
+    if not math.isfinite(part):
+        return f"Reference {text}"
     change = f"{abs(part):.0f} % {'more' if part > 0 else 'fewer'} errors"
     return f"Reference {text} ({change if round(part) else 'as many errors'})"
 
@@ -107,10 +145,12 @@ def what_to_try(config: TrainConfig, results: Results) -> list[str]:
             )
     if results.num_train_speakers < FEW_SPEAKERS:
         tips.append(f"more training speakers: {results.num_train_speakers} are few")
-    if config.pretrained and config.distillation == 0:
+    is_trained = has_trained_start(results)
+    has_distillation = config.distillation or any(s.get("distillation") for s in config.stages)
+    if is_trained and not has_distillation:
         tips.append(f'"distillation": {_DISTILLATION:g}, which holds on to what is known')
     tips += _of_the_curve(config, results)
-    if config.pretrained and config.recipe is None:
+    if is_trained and config.recipe is None and not config.stages and config.views == "speaker":
         tips.append('"recipe": "auto", which chooses by the corpus')
     return tips
 
@@ -129,7 +169,12 @@ def _of_the_curve(config: TrainConfig, results: Results) -> list[str]:
         )
     elif line.step >= results.steps:
         tips.append("more steps: the last was the best of those that were trained")
-    if _is_better_but_forgets(line):
+    if _is_better_but_forgets(line) and line.curve[0].reference_eer == 0:
+        tips.append(
+            "reference trials of more speakers: the untouched encoder makes no error on these, so "
+            'no "forgetting_tolerance" allows one'
+        )
+    elif _is_better_but_forgets(line):
         tips.append(f'a "forgetting_tolerance" above {config.forgetting_tolerance:g}')
     return tips
 

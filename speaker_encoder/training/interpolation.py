@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 State = Mapping[str, torch.Tensor]
 FORGETTING_TOLERANCE = 0.1
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 _MAX_SHOWN = 3
 _CONFIG_KEYS = ("encoder_kind", "embedding_dim", "sampling_rate", "do_normalize")
 
@@ -83,13 +83,13 @@ def choose_alpha(
     With reference trials: of the alphas whose reference EER is at most
     `(1 + forgetting_tolerance) * reference EER at alpha 0`, the one with the lowest validation EER.
     Without: the smallest alpha that is not worse than the lowest beyond noise. In both, only alphas
-    that are better than alpha 0 beyond noise are looked at; alpha 0 where there are none. Of equals
-    the smallest.
+    that are better than alpha 0 beyond noise are looked at. Where there are none it is alpha 0, or
+    with `allow_worse` the lowest validation EER. Of equals the smallest alpha.
 
     Args:
         curve: points in any order, alpha 0 among them; all with a reference EER, or none.
         forgetting_tolerance: relative, at least 0.
-        allow_worse: look at all alphas.
+        allow_worse: take the best also where it does not beat alpha 0 beyond noise.
 
     Returns:
         The choice.
@@ -108,32 +108,29 @@ def choose_alpha(
         kept = [
             point
             for point in curve
-            if point.reference_eer is not None and point.reference_eer <= limit + _ROUNDING
+            if point.reference_eer is not None and point.reference_eer <= limit + ROUNDING
         ]
-    better = [point for point in kept if allow_worse or point.against_pretrained == "better"]
+    better = [point for point in kept if point.against_pretrained == "better"]
     if not better:
-        return Choice(0.0, _nothing_better(curve, kept, untouched, limit), limit)
+        reason = _nothing_better(curve, kept, untouched, limit)
+        alpha = best_point(kept).alpha if allow_worse else 0.0
+        return Choice(alpha, f"{reason}, and is allowed" if alpha else reason, limit)
     if limit is None:
         near = [point for point in better if point.against_best != "worse"] or better
         best = best_point(curve)
         return Choice(
             min(point.alpha for point in near),
-            "the smallest of the alphas that "
-            f"{_beat(allow_worse)}are within noise of the lowest validation EER "
-            f"({_percent(best.eer)} at alpha {best.alpha:g})",
+            "the smallest of the alphas that beat alpha 0 beyond noise and are within noise of the "
+            f"lowest validation EER ({_percent(best.eer)} at alpha {best.alpha:g})",
         )
     return Choice(
         best_point(better).alpha,
-        f"the lowest validation EER among the {len(better)} of {len(curve)} alphas that "
-        f"{_beat(allow_worse)}have a reference EER of at most {_percent(limit)} (alpha 0 has "
+        f"the lowest validation EER among the {len(better)} of {len(curve)} alphas that beat "
+        f"alpha 0 beyond noise and have a reference EER of at most {_percent(limit)} (alpha 0 has "
         f"{_percent(untouched.reference_eer or 0)}, {100 * forgetting_tolerance:g} % more is "
         "tolerated)",
         limit,
     )
-
-
-def _beat(allow_worse: bool) -> str:
-    return "" if allow_worse else "beat alpha 0 beyond noise and "
 
 
 def _nothing_better(

@@ -38,7 +38,10 @@ def format_interpolation(found: Interpolation) -> str:
         if point.reference_eer is not None and point.reference_interval is not None:
             row += _cells(point.reference_eer, point.reference_interval)
         rows.append(row)
-    lines = [_describe("validation", found.validation)]
+    lines = [f"alpha 1: {found.ends[0]}"]
+    if len(found.ends) > 1:
+        lines = ["alpha 1: the mean of", *(f"  {end}" for end in found.ends)]
+    lines.append(_describe("validation", found.validation))
     if found.reference is not None:
         lines.append(_describe("reference", found.reference))
     lines += ["in brackets 95 % intervals, draws of speakers", "", *align(rows), ""]
@@ -121,6 +124,7 @@ def _as_json(found: Interpolation, options: InterpolationOptions) -> dict[str, A
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "pretrained": options.pretrained,
         "finetuned": list(options.finetuned),
+        "finetuned_taken": [asdict(end) for end in found.ends],
         "validation": _trials_as_json(found.validation),
         "reference": None if found.reference is None else _trials_as_json(found.reference),
         "forgetting_tolerance": options.forgetting_tolerance,

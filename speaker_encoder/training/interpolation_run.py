@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -13,13 +13,14 @@ from speaker_encoder.training.interpolation import (
     FORGETTING_TOLERANCE,
     Choice,
     CurvePoint,
+    State,
     check_tolerance,
-    choose_alpha,
     interpolate_state,
     mean_state,
     refuse_other_architecture,
 )
 from speaker_encoder.training.interpolation_curve import ALPHAS, measure_line
+from speaker_encoder.training.trained_end import TrainedEnd, find_trained_end
 from speaker_encoder.verification.evaluate import Comparison
 from speaker_encoder.verification.systems import EncoderSource, load_any_encoder
 from speaker_encoder.verification.trial_data import (
@@ -31,7 +32,6 @@ from speaker_encoder.verification.trial_data import (
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     from speaker_encoder.modeling import SpeakerEncoder
@@ -47,7 +47,8 @@ class InterpolationOptions:
 
     Attributes:
         pretrained: name, Hub id, folder, run or checkpoint of the encoder at alpha 0.
-        finetuned: of the one at alpha 1; of several their mean is.
+        finetuned: of the one at alpha 1; of several their mean is. Of a run it is what was trained,
+            also where `model/` of the run is an encoder between.
         trials: labelled validation trials; None: pairs of `data_root`.
         data_root: of their audio; None: the list's folder.
         reference_trials: labelled trials of speech on which the encoder must not get worse.
@@ -98,6 +99,7 @@ class Interpolation:
     """A measured line of encoders.
 
     Attributes:
+        ends: what was taken as fine-tuned.
         curve: a point for each alpha, ascending.
         choice: of one of them.
         encoder: the chosen one.
@@ -108,6 +110,7 @@ class Interpolation:
         reference_change: the same on the reference trials.
     """
 
+    ends: tuple[TrainedEnd, ...]
     curve: list[CurvePoint]
     choice: Choice
     encoder: SpeakerEncoder
@@ -123,12 +126,13 @@ class Line:
 
     Args:
         options: which, and where to compute.
+        finetuned: the fine-tuned ones.
 
     Raises:
         UserError: one cannot be loaded, has an untrained head, or is of another architecture.
     """
 
-    def __init__(self, options: InterpolationOptions) -> None:
+    def __init__(self, options: InterpolationOptions, finetuned: Sequence[TrainedEnd]) -> None:
         self.source = _explained(
             options.pretrained,
             lambda: EncoderSource(
@@ -139,12 +143,15 @@ class Line:
             ),
         )
         self._state0 = _cpu_state(self.source.encoder)
-        ends = []
-        for name in options.finetuned:
-            encoder = _explained(name, partial(load_any_encoder, name))
-            refuse_other_architecture(self.source.encoder, encoder, options.pretrained, name)
-            ends.append(_cpu_state(encoder))
-        self._state1 = mean_state(ends)
+        self._state1 = mean_state(
+            [mean_state([self._load(name) for name in end.models]) for end in finetuned]
+        )
+
+    def _load(self, name: str) -> State:
+        """The weights of a fine-tuned encoder."""
+        encoder = _explained(name, partial(load_any_encoder, name))
+        refuse_other_architecture(self.source.encoder, encoder, self.source.name, name)
+        return _cpu_state(encoder)
 
     def go_to(self, alpha: float) -> None:
         """Makes the source's encoder that at `alpha`."""
@@ -172,7 +179,7 @@ def _explained(name: str, load: Callable[[], _Loaded]) -> _Loaded:
         ) from error
 
 
-def _cpu_state(encoder: SpeakerEncoder) -> dict[str, torch.Tensor]:
+def _cpu_state(encoder: SpeakerEncoder) -> State:
     return {
         name: tensor.detach().cpu().clone()
         for name, tensor in encoder.state_dict().items()
@@ -207,12 +214,13 @@ def measure_interpolation(options: InterpolationOptions) -> Interpolation:
         UserError: something that the user must change.
     """
     options.check()
+    ends = tuple(find_trained_end(name) for name in options.finetuned)
     validation = load_trials(options.trials, options.data_root)
     reference = None
     if options.reference_trials or options.reference_data_root:
         root = options.reference_data_root or options.data_root
         reference = load_trials(options.reference_trials, root)
-    line = Line(options)
+    line = Line(options, ends)
     rows, reference_rows = [], []
     for alpha in options.grid:
         line.go_to(alpha)
@@ -221,12 +229,11 @@ def measure_interpolation(options: InterpolationOptions) -> Interpolation:
             reference_rows.append(line.embed(reference))
         _logger.info("alpha %g: embedded", alpha)
     measured = measure_line(options.grid, validation, rows, reference, reference_rows)
-    choice = choose_alpha(
-        measured.curve, options.forgetting_tolerance, allow_worse=options.allow_worse
-    )
+    choice = measured.choose(options.forgetting_tolerance, allow_worse=options.allow_worse)
     chosen = measured.place(choice.alpha)
     line.go_to(choice.alpha)
     return Interpolation(
+        ends=ends,
         curve=measured.curve,
         choice=choice,
         encoder=line.source.encoder,

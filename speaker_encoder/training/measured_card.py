@@ -26,13 +26,20 @@ def trials_text(results: Results) -> str:
     )
 
 
-def measured_section(results: Results | None, *, is_pretrained: bool, place: str) -> list[str]:
+def measured_section(
+    results: Results | None,
+    *,
+    is_pretrained: bool,
+    place: str,
+    forgetting_tolerance: float,
+) -> list[str]:
     """The table before and after with the reference, what changed, and what it means.
 
     Args:
         results: of the run; None: not known.
         is_pretrained: it started from trained weights.
         place: what holds the model: "this folder", "this repository".
+        forgetting_tolerance: of the run.
 
     Returns:
         Paragraphs of Markdown.
@@ -61,7 +68,7 @@ def measured_section(results: Results | None, *, is_pretrained: bool, place: str
     )
     texts = [
         forgotten_text(reference) + "." if reference else None,
-        choice_text(results),
+        choice_text(results, forgetting_tolerance),
         cosine_text(results),
     ]
     return [*paragraphs, *(text for text in texts if text)]

@@ -108,7 +108,12 @@ def _public_name(name: str) -> str:
 
 
 def _measured(config: TrainConfig, results: Results) -> list[str]:
-    paragraphs = measured_section(results, is_pretrained=config.pretrained, place="this folder")
+    paragraphs = measured_section(
+        results,
+        is_pretrained=config.pretrained,
+        place="this folder",
+        forgetting_tolerance=config.forgetting_tolerance,
+    )
     if results.interpolation is not None:
         paragraphs.append(f"![{INTERPOLATION_CAPTION}]({INTERPOLATION_PICTURE})")
     return [line for paragraph in paragraphs for line in (paragraph, "")]

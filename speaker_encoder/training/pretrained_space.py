@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,16 +63,6 @@ class SpaceFacts:
     new_new: Rate | None = None
     old_new: Rate | None = None
     old_mapped: Rate | None = None
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SpaceFacts:
-        """Reads what `dataclasses.asdict` gave, also by way of JSON."""
-        rates = {
-            name: Rate(float(value["eer"]), tuple(value["interval"]))
-            for name, value in values.items()
-            if isinstance(value, dict)
-        }
-        return cls(**{**values, **rates})
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,15 @@ GIVES_WAY: dict[str, tuple[str, ...]] = {
 }
 """Key -> keys that it contradicts: given, they leave it as it is without a recipe."""
 
+_ARGUMENTS = {"lr_schedule": "lr_scheduler_type", "optimizer": "optim"}
+"""Key -> the one of `training_arguments` that takes its place."""
+
+_PLATEAU_KEYS = (
+    *("scheduler_factor", "scheduler_patience"),
+    *("scheduler_metrics", "scheduler_metrics_avg_every"),
+)
+"""Keys that only the schedule plateau, the default, has a use for."""
+
 OF_VALIDATION = ("early_stopping_patience", "average_best")
 """Keys that have a meaning only with validation data."""
 
@@ -132,14 +141,14 @@ TABLE: tuple[Row, ...] = (
     Row({"val_every": 100, "save_every": 100}, CHOSEN),
     Row(
         {
-            "max_steps": 60,
+            "max_steps": 100,
             "learning_rate_init": 3e-4,
             "lr_schedule": "cosine",
             "loss": [{"name": "sup_con"}, {"name": "triplet", "weight": 10}],
-            "distillation": 7,
+            "distillation": 10,
             "window_size_s": 1.6,
-            "val_every": 30,
-            "save_every": 30,
+            "val_every": 50,
+            "save_every": 50,
             "interpolate": "auto",
         },
         MEASURED,
@@ -211,6 +220,10 @@ def left_to_recipe(recipe: str | None, given: Collection[str]) -> tuple[str, ...
 
 def contradicted_by(config: TrainConfig, key: str) -> str | None:
     """The key that is given and that a recipe's value of this key would contradict, if any."""
+    if (argument := _ARGUMENTS.get(key)) in config.training_arguments:
+        return f"{argument} of training_arguments"
+    if key == "lr_schedule":
+        return next((name for name in _PLATEAU_KEYS if name in config.named), None)
     given = (name for name in GIVES_WAY.get(key, ()) if name not in config.left_to_recipe)
     return next((name for name in given if getattr(config, name)), None)
 

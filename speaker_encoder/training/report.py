@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speaker_encoder.errors import UserError
 from speaker_encoder.training.callbacks import embeddings_path
 from speaker_encoder.training.interpolation import Choice, CurvePoint
 from speaker_encoder.training.pretrained_space import SpaceFacts
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.run_files import read_json, write_atomically
+from speaker_encoder.training.stored import read_back
 
 if TYPE_CHECKING:
     from speaker_encoder.training.config import TrainConfig
@@ -123,25 +125,32 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Reads it back."""
-        return cls.from_dict(read_json(path))
+        """Reads it back.
+
+        Raises:
+            UserError: it is damaged, or of another version.
+        """
+        return cls.from_dict(read_json(path), str(path))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Results:
-        """Reads what `results.json` holds, that of a repository too; other keys are left out."""
-        found = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        for name, kind in (("before", Measured), ("after", Measured)):
-            if found.get(name):
-                found[name] = kind(**found[name])
-        if found.get("reference"):
-            found["reference"] = ReferenceResults(**found["reference"])
-        if found.get("pretrained_space"):
-            found["pretrained_space"] = SpaceFacts.from_dict(found["pretrained_space"])
-        if found.get("interpolation"):
-            line = found["interpolation"]
-            curve = [CurvePoint(**point) for point in line["curve"]]
-            found["interpolation"] = Interpolated(line["step"], curve, Choice(**line["choice"]))
-        return cls(**found)
+    def from_dict(cls, values: dict[str, Any], where: str = "results.json") -> Results:
+        """Reads what `results.json` holds, that of a repository too; other keys are left out.
+
+        Args:
+            values: as JSON gave them.
+            where: the file, for the error.
+
+        Raises:
+            UserError: a part is missing, or not of its type.
+        """
+        found = read_back(cls, values, where)
+        line = found.interpolation
+        if line is not None and line.choice.alpha not in [point.alpha for point in line.curve]:
+            raise UserError(
+                f"{where}, interpolation: its curve has no point at alpha {line.choice.alpha:g}, "
+                "which it says is chosen. Delete or repair the file."
+            )
+        return found
 
 
 def measure_results(
@@ -245,7 +254,11 @@ def _draw_det(run: RunDirectory, data: RunData, embeddings: list[np.ndarray]) ->
 
 
 def finish_run_folder(
-    config: TrainConfig, run: RunDirectory, results: Results, best_step: int | None
+    config: TrainConfig,
+    run: RunDirectory,
+    results: Results,
+    best_step: int | None,
+    kept_steps: set[int],
 ) -> None:
     """Leaves card, report, pictures and `results.json`, and removes what only a resume needs.
 
@@ -270,4 +283,4 @@ def finish_run_folder(
     results.save(run.model_dir / run.results_path.name)
     results.save(run.results_path)
     if config.average_best is None:  # more steps may want to average them again
-        run.prune_best({results.interpolation.step} if results.interpolation else set())
+        run.prune_best(kept_steps)

@@ -48,7 +48,7 @@ def write_run_report(config: TrainConfig, run: RunDirectory, results: Results) -
     if rows := _rows(results):
         parts.append(show_section(rows))
         parts.append('<p class="note">In brackets 95 % bootstrap intervals over speakers.</p>')
-    parts += [_paragraph(text) for text in _meaning(results)]
+    parts += [_paragraph(text) for text in _meaning(config, results)]
     if results.is_untouched and (tips := what_to_try(config, results)):
         items = "".join(f"<li>{escape(tip)}</li>" for tip in tips)
         parts.append(f"<h2>What may help</h2><ul>{items}</ul>")
@@ -114,7 +114,7 @@ def _paragraph(text: str) -> str:
     return f"<p>{shown}</p>"
 
 
-def _meaning(results: Results) -> list[str]:
+def _meaning(config: TrainConfig, results: Results) -> list[str]:
     """The trials, the differences, the choice, and how far embeddings moved."""
     if results.before is None or results.eer_difference_interval is None:
         return []
@@ -131,5 +131,5 @@ def _meaning(results: Results) -> list[str]:
         )
         texts.append(f"{change}.")
         texts.append(forgotten_text(reference) + "." if reference is not None else None)
-        texts += [choice_text(results), cosine_text(results)]
+        texts += [choice_text(results, config.forgetting_tolerance), cosine_text(results)]
     return [text for text in texts if text]

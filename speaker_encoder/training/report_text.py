@@ -93,7 +93,7 @@ def _eer(eer: float, interval: tuple[float, float]) -> str:
 
 def _meaning(config: TrainConfig, results: Results) -> list[str]:
     """What was chosen and why; or that nothing was better, and what to try."""
-    texts = [choice_text(results), cosine_text(results)]
+    texts = [choice_text(results, config.forgetting_tolerance), cosine_text(results)]
     untouched = untouched_text(results, is_pretrained=config.pretrained, place="model/")
     lines = _wrapped([text for text in texts if text])
     if untouched:

@@ -71,8 +71,8 @@ def open_run(
             config = as_started(config, run)
             _check_unchanged(config, run)
             if not run.is_finished or asks_for_more(config, run):
+                run.results_path.unlink(missing_ok=True)  # first: cut short here, it is not done
                 write_config(config, run)
-                run.results_path.unlink(missing_ok=True)
     return run
 
 

@@ -115,13 +115,12 @@ def train_once(
             stop = stack.enter_context(StopRequest())
             return conclude(config, run, Results.load(run.results_path), stop)
         data = load_data(config, corpus)
-        for split in (data.training, data.replay, data.validation):
+        for split in (data.training, data.replay, data.validation, data.reference):
             if split is not None:
                 _logger.info("%s", split)
         stop = stack.enter_context(StopRequest())
         trainer = build_trainer(config, run, data, device, stop, before, is_stage=bool(title))
-        if not run.checkpoints():
-            keep_pretrained(config, run, trainer, before)
+        keep_pretrained(config, run, trainer, before)
         return _run(config, run, data, trainer, stop, is_stage=bool(title))
 
 
@@ -164,6 +163,7 @@ def _run(
         seconds = time.monotonic() - start if checkpoint is None else None
         if stop.is_wanted:
             return TrainOutcome(run, None, _stopped(run), is_stopped=True)
+        stop.consequence = "the run ends when its result is chosen"
         results = _finish(config, run, data, trainer, seconds, is_stage=is_stage)
     finally:
         if record is not None:
@@ -250,7 +250,9 @@ def _finish(
         results = chosen.add_to(results)
     if not is_stage:
         results = add_space(config, run, data, results, paths, run.pretrained_dir)
-    finish_run_folder(config, run, results, progress.best_step)
+    # what more steps, and another choice, would begin with
+    kept = {row[2] for row in progress.ranking} if run.pretrained_dir.is_dir() else set()
+    finish_run_folder(config, run, results, progress.best_step, kept)
     if results.interpolation is not None and trainer.record is not None:
         trainer.record.log_interpolation(results.steps)
     return results

@@ -96,10 +96,11 @@ class RunDirectory:
 
         Where none is kept any more, the run had ended and `model/` is it.
         """
-        if not self.best_dir(step).is_dir():
+        kept = self.best_dir(step)
+        if not kept.is_dir():
             return
         with self.staged(self.model_dir) as staging:
-            for source in self.best_dir(step).iterdir():
+            for source in kept.iterdir():
                 if source.name != LOSS_NAME:  # no part of what is published
                     link_or_copy(source, staging / source.name)
         if (self.best_dir(step) / LOSS_NAME).is_file():

@@ -164,7 +164,7 @@ def _gather(
     if taken is not None:
         results = taken.add_to(results)
     results = add_space(config, run, data, results, paths, folders[0].pretrained_dir)
-    finish_run_folder(config, run, results, best_step)
+    finish_run_folder(config, run, results, best_step, set())
     return results
 
 

@@ -1,6 +1,7 @@
 """`speaker-encoder interpolate` on small encoders and real speech: figures, files, refusals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.export.model import weights_digest
 from speaker_encoder.training.interpolation import interpolate_state, mean_state
+from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.verification import equal_error_rate
 from speaker_encoder.verification.systems import load_any_encoder
 
@@ -160,6 +162,43 @@ def test_the_mean_of_several_runs(command, pretrained, finetuned, trials, tmp_pa
     SpeakerEncoder.from_pretrained(pretrained).save_pretrained(tmp_path / "soup", state_dict=mean)
     assert results["curve"][1]["eer"] == pytest.approx(measured_eer(tmp_path / "soup", trials))
     assert np.isfinite(results["curve"][1]["reference_eer"])
+
+
+def test_of_a_run_that_left_an_encoder_between_the_trained_one_is_taken(
+    command, pretrained, finetuned, trials, tmp_path
+):
+    """One run left a mixture, another the pretrained encoder; both keep what they trained."""
+    ends = [state_of(folder / "model") for folder in finetuned[:2]]
+    for number, (alpha, end) in enumerate(zip((0.3, 0), ends, strict=True)):
+        run = RunDirectory(tmp_path / f"run{number}")
+        encoder = SpeakerEncoder.from_pretrained(pretrained)
+        for folder, place in ((run.model_dir, alpha), (run.best_dir(60), 1)):
+            encoder.load_state_dict(interpolate_state(state_of(pretrained), end, place))
+            encoder.save_pretrained(folder)
+        choice = {"alpha": alpha, "reason": "", "reference_limit": None}
+        line = {"step": 60, "curve": [], "choice": choice}
+        run.results_path.write_text(json.dumps({"interpolation": line, "averaged_steps": []}))
+    runs = [tmp_path / "run0", tmp_path / "run1"]
+    shown = command(
+        "interpolate", pretrained, *runs, "--average", *trials, "--alphas", "1",
+        "--output_dir", tmp_path / "out",
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    assert f"{runs[0]}: the trained model of step 60, as its model/ is at alpha 0.3" in shown.out
+    results = json.loads((tmp_path / "out" / "interpolation.json").read_text())
+    taken = [one["models"] for one in results["finetuned_taken"]]
+    assert taken == [[str(RunDirectory(run).best_dir(60))] for run in runs]
+    assert results["finetuned"] == [str(run) for run in runs]
+    SpeakerEncoder.from_pretrained(pretrained).save_pretrained(
+        tmp_path / "soup", state_dict=mean_state(ends)
+    )
+    assert results["curve"][-1]["eer"] == pytest.approx(measured_eer(tmp_path / "soup", trials))
+    shown = command("interpolate", pretrained, finetuned[0], *trials, "--alphas", "1")
+    assert f"alpha 1: {finetuned[0]}\n" in shown.out
+    shutil.rmtree(tmp_path / "run1" / ".best")
+    shown = command("interpolate", pretrained, *runs, "--average", *trials)
+    assert shown.code == 2 and not shown.out
+    assert "does not have its trained model any more, and its model/, at alpha 0, is" in shown.err
 
 
 def test_what_is_refused(command, pretrained, finetuned, trials, few, tmp_path):

@@ -1,17 +1,22 @@
 """A model that its run found no better than what it started from: refused, said, or pushed."""
 
+import json
 import re
 from dataclasses import asdict, replace
 
 import pytest
 from huggingface_hub import ModelCard
-from results_by_hand import better, untouched
+from results_by_hand import UNTOUCHED, better, curve, untouched
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.hub.card import CardFacts, card_text
 from speaker_encoder.hub.no_better import refuse_no_better
 from speaker_encoder.hub.push import PushOptions, push_folder
-from speaker_encoder.hub.source import find_source
+from speaker_encoder.hub.source import as_results, find_source
+from speaker_encoder.training.interpolation import Choice
+from speaker_encoder.training.pretrained_space import SpaceFacts
+from speaker_encoder.training.report import Interpolated
+from speaker_encoder.verification.cross_space import Rate
 
 OPTIONS = PushOptions("someone/mine", private=True, license="mit")
 WORSE = {"verdict": "worse", "eer_difference": 0.012, "eer_difference_interval": (0.002, 0.022)}
@@ -43,6 +48,15 @@ def make_run(tmp_path):
             better(**WORSE),
             r"it is worse .* EER difference \+1\.20 points \[\+0\.20, \+2\.20\]: worse",
         ),
+        (better(interpolation=None, **WORSE), r"it is worse than the encoder that its run started"),
+        (
+            better(verdict="no difference beyond noise"),
+            r"it is not better beyond noise than .* EER difference -1\.00 points .*: no difference",
+        ),
+        (  # as a run with allow_worse takes it
+            better(interpolation=Interpolated(100, curve(), Choice(0.4, "interpolate 0.4"))),
+            "it is not better beyond noise than",
+        ),
     ],
 )
 def test_run_and_model_folder_are_refused(make_run, results, what):
@@ -61,7 +75,7 @@ def test_run_and_model_folder_are_refused(make_run, results, what):
 
 
 def test_what_is_better_or_not_known_is_let_through(make_run):
-    noise = better(verdict="no difference beyond noise")
+    noise = better(verdict="no difference beyond noise", interpolation=None)  # a new head
     unmeasured = replace(better(), before=None, after=None)
     for results in (better(), noise, unmeasured):
         refuse_no_better(find_source(make_run(results)), OPTIONS, "run")
@@ -69,6 +83,53 @@ def test_what_is_better_or_not_known_is_let_through(make_run):
     refuse_no_better(find_source(run / "checkpoint-1"), OPTIONS, "checkpoint")
     (run / "results.json").unlink()
     refuse_no_better(find_source(run), OPTIONS, "run")
+
+
+_LINE = asdict(better())["interpolation"]
+_SPACE = asdict(SpaceFacts(1870, 170, 0.954, old_old=Rate(0.1, (0.05, 0.2))))
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        ({"before": 5}, "before: an object was looked for, found 5"),
+        ({"after": {"step": 1}}, "after: it has no 'eer'"),
+        ({"before": {**asdict(UNTOUCHED), "eer": "5 %"}}, "before, eer: float .* found '5 %'"),
+        ({"before": {**asdict(UNTOUCHED), "eer_interval": [0]}}, "eer_interval: .* found"),
+        ({"steps": float("inf")}, "steps: int was looked for, found inf"),
+        ({"num_val_speakers": True}, "num_val_speakers: int was looked for, found True"),
+        ({"reference": {"a": 1}}, "reference: it has no 'before_eer'"),
+        ({"interpolation": [1]}, "interpolation: an object was looked for"),
+        ({"interpolation": {"curve": []}}, "interpolation: it has no 'step'"),
+        ({"interpolation": {**_LINE, "curve": [3]}}, r"curve\[0\]: an object was looked for"),
+        ({"interpolation": {**_LINE, "curve": []}}, "no point at alpha 0.4"),
+        ({"pretrained_space": {"x": {}}}, "pretrained_space: it has no 'num_utterances'"),
+        ({"pretrained_space": {**_SPACE, "old_old": {"eer": 1}}}, "old_old: it has no 'interval'"),
+    ],
+)
+def test_results_that_are_not_right_are_one_error(make_run, part, what):
+    run = make_run(better())
+    (run / "results.json").write_text(json.dumps({**asdict(better()), **part}))
+    with pytest.raises(
+        UserError, match=f"^{re.escape(str(run / 'results.json'))}.*{what}.* repair"
+    ):
+        push_folder(run, OPTIONS)
+
+
+def test_results_of_another_version(make_run):
+    run = make_run(better())
+    values = asdict(better()) | {"pretrained_space": {**_SPACE, "later": 1}, "later": {}}
+    for part in (values["before"], values["reference"], values["interpolation"]):
+        part["later"] = {"a": 1}
+    values["interpolation"]["curve"][2]["later"] = values["interpolation"]["choice"]["later"] = 1
+    values["before"]["eer"] = "0.0598"
+    (run / "results.json").write_text(json.dumps(values))
+    found = as_results(find_source(run).results())
+    assert replace(found, pretrained_space=None) == better()
+    assert found.pretrained_space.old_old == Rate(0.1, (0.05, 0.2))
+    (run / "results.json").write_text('{"before": ' * 100_000)
+    with pytest.raises(UserError, match=r"results\.json cannot be read"):
+        find_source(run).results()
 
 
 def _card(results) -> ModelCard:

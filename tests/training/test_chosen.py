@@ -1,18 +1,23 @@
 """What a run leaves: between the untouched and the trained encoder, and never a worse one."""
 
 import json
+import shutil
 import signal
 from dataclasses import asdict
 
 import pytest
 import torch
-from conftest import TINY_ECAPA
+from conftest import TINY_ECAPA, TINY_WAVLM
 
 from speaker_encoder import SpeakerEncoder
+from speaker_encoder.corpora import scan
 from speaker_encoder.errors import UserError
 from speaker_encoder.training import TrainConfig, chosen, train
+from speaker_encoder.training.choosing import Chooser
 from speaker_encoder.training.interpolation import interpolate_state
 from speaker_encoder.training.report import Results
+from speaker_encoder.training.trial_set import TrialSet
+from speaker_encoder.verification import make_trials
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +240,52 @@ def test_random_weights_have_nothing_to_go_back_to(make_run):
     outcome = train(TrainConfig.from_json(run.config_path))
     assert outcome.results.interpolation is None and outcome.results.pretrained_space is None
     assert not (run.path / "pretrained").exists()
+
+
+def test_looking_at_the_line_draws_no_random_numbers(tmp_path, data_dir):
+    torch.manual_seed(0)
+    encoder = SpeakerEncoder.from_name(
+        "wavlm-base-plus-sv", pretrained=False, encoder_config=TINY_WAVLM
+    )
+    encoder.config.untrained_head = False
+    encoder.save_pretrained(tmp_path / "start")
+    utterances = scan(data_dir / "vctk").utterances[::5]
+    trials = TrialSet("validation", utterances, make_trials(utterances), 2.0)
+    config = TrainConfig(model_name="x", train_data_root=str(data_dir), comet="off")
+    before = torch.get_rng_state()
+    found = Chooser(config, tmp_path / "start", trials, None).look(encoder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found["interpolated_alpha"] == 0  # the same weights all along
+
+
+def test_a_resumed_run_goes_on_with_what_it_began_with(make_tuned, start, tmp_path):
+    """Where the name of the encoder leads has changed meanwhile."""
+    keys = {"distillation": 5.0, "l2_sp": 1.0, "allow_worse": True, "interpolate": 0.5}
+    whole, cut = tmp_path / "one", tmp_path / "two"
+    for folder in (whole, cut):
+        shutil.copytree(start, folder)
+    runs = [make_tuned(f"of_{folder.name}", model_name=str(folder), **keys) for folder in (whole, cut)]
+    train(TrainConfig.from_json(runs[0].config_path))
+    runs[1].run_until(2, signal.SIGTERM)
+    assert not runs[1].results_exist()
+    moved = SpeakerEncoder.from_pretrained(cut)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.mul_(1.5)
+    moved.save_pretrained(cut)
+    train(TrainConfig.from_json(runs[1].config_path))
+    for name in ("model/model.safetensors", "pretrained/model.safetensors"):
+        assert runs[0].bytes_of(name) == runs[1].bytes_of(name)
+
+
+def test_more_steps_are_chosen_from_too(make_tuned, start):
+    run = make_tuned(max_steps=3, learning_rate_init=1e-9, reference_data_root=None)
+    assert train(TrainConfig.from_json(run.config_path)).results.is_untouched
+    values = json.loads(run.config_path.read_text())
+    values |= {"max_steps": 6, "allow_worse": True, "interpolate": 0.5}
+    run.config_path.write_text(json.dumps(values))
+    outcome = train(TrainConfig.from_json(run.config_path))
+    step = outcome.results.interpolation.step
+    best = weights(outcome.run.best_dir(step))
+    assert outcome.results.interpolation.choice.alpha == 0.5
+    assert_same(weights(outcome.run.model_dir), interpolate_state(weights(start), best, 0.5))

@@ -249,3 +249,19 @@ def test_a_validation_loss_that_does_not_exist():
         'the loss 0.5 softmax + triplet has no meaning on validation speakers. Watch "val_eer"'
         in (problem)
     )
+
+
+def test_a_push_before_it_is_known_what_is_better():
+    values = {**LEAST, "push_to_hub": True, "hub_model_id": "a/b", "hub_strategy": "every_save"}
+    compared = {**values, "val_data_root": "demo"}
+    said = only_problem(compared)
+    assert said.startswith('hub_strategy: found "every_save" with allow_worse false')
+    assert said.endswith('Set it to "end", or allow_worse to true')
+    for allowed in (
+        values,
+        {**compared, "allow_worse": True},
+        {**compared, "pretrained": False},
+        {**compared, "push_to_hub": False},
+        {**compared, "hub_strategy": "end"},
+    ):
+        TrainConfig.from_dict(allowed)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,6 +19,9 @@ from speaker_encoder.training.interpolation import (
     mean_state,
     refuse_other_architecture,
 )
+from speaker_encoder.training.interpolation_curve import measure_line
+from speaker_encoder.verification import Trials
+from speaker_encoder.verification.trial_data import TrialData
 
 TINY_ECAPA = {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "lin_neurons": 24}
 
@@ -186,56 +190,57 @@ def test_with_reference_no_allowed_alpha_is_better(
     chosen, limit = at(curve, choice.alpha), at(curve, 0).reference_eer * (1 + tolerance)
     assert choice.reference_limit == pytest.approx(limit)
     assert chosen.reference_eer <= limit + 1e-9
-    possible = [
-        point
-        for point in curve
-        if point.reference_eer <= limit + 1e-9 and (allow_worse or is_better(point))
-    ]
-    assert (chosen in possible) if possible else choice.alpha == 0
+    kept = [point for point in curve if point.reference_eer <= limit + 1e-9]
+    better = [point for point in kept if is_better(point)]
+    possible = better or (kept if allow_worse else [at(curve, 0)])
     for point in possible:
         assert (chosen.eer, chosen.alpha) <= (point.eer, point.alpha)
+    assert chosen in possible
     shuffler.shuffle(curve)
     assert choose_alpha(curve, tolerance, allow_worse=allow_worse) == choice
 
 
 @given(curves(has_reference=True), curves(has_reference=False))
 @settings(max_examples=200, deadline=None)
-def test_what_does_not_beat_the_pretrained_encoder_is_never_taken(one, other):
+def test_what_does_not_beat_the_pretrained_encoder_is_taken_where_it_is_allowed(one, other):
     for curve in (one, other):
         choice = choose_alpha(curve)
         assert choice.alpha == 0 or is_better(at(curve, choice.alpha))
         nothing = [replace(point, against_pretrained=EQUAL) for point in curve]
-        found = choose_alpha(nothing)
+        found = choose_alpha(nothing, 1e6)
         assert found.alpha == 0 and "alpha 0" in found.reason
+        allowed = choose_alpha(nothing, 1e6, allow_worse=True)
+        if at(curve, 0).reference_eer != 0:
+            assert at(curve, allowed.alpha).eer == min(point.eer for point in curve)
+        assert ("is allowed" in allowed.reason) == (allowed.alpha > 0)
+        if choice.alpha:  # where something is better there is nothing to allow
+            assert choose_alpha(curve, allow_worse=True) == choice
 
 
 @given(curves(has_reference=True), tolerances, tolerances)
 @settings(max_examples=100, deadline=None)
 def test_more_tolerance_never_costs_validation_error(curve, one, other):
+    curve = [curve[0], *(replace(point, against_pretrained="better") for point in curve[1:])]
     less, more = sorted((one, other))
-    eers = [
-        at(curve, choose_alpha(curve, some, allow_worse=True).alpha).eer for some in (less, more)
-    ]
-    assert eers[1] <= eers[0]
+    chosen = [choose_alpha(curve, some).alpha for some in (less, more)]
+    if chosen[0]:
+        assert at(curve, chosen[1]).eer <= at(curve, chosen[0]).eer
     # with no limit at all it is the lowest of the curve
-    if at(curve, 0).reference_eer:
-        anything = choose_alpha(curve, 1e6, allow_worse=True)
-        assert at(curve, anything.alpha).eer == min(point.eer for point in curve)
+    if at(curve, 0).reference_eer and len(curve) > 1:
+        anything = choose_alpha(curve, 1e6)
+        assert at(curve, anything.alpha).eer == min(point.eer for point in curve[1:])
 
 
 @given(curves(has_reference=False), st.randoms())
 @settings(max_examples=200, deadline=None)
 def test_without_reference_every_smaller_alpha_is_worse(curve, shuffler: random.Random):
-    choice = choose_alpha(curve, allow_worse=True)
-    assert at(curve, choice.alpha).against_best != "worse"
-    assert all(p.against_best == "worse" for p in curve if p.alpha < choice.alpha)
-    careful = choose_alpha(curve)
+    choice = choose_alpha(curve)
     near = [p for p in curve if is_better(p) and p.against_best != "worse"]
     wanted = near or [p for p in curve if is_better(p)] or [at(curve, 0)]
-    assert careful.alpha == min(p.alpha for p in wanted)
-    assert choice.reference_limit is careful.reference_limit is None
+    assert choice.alpha == min(p.alpha for p in wanted)
+    assert choice.reference_limit is None
     shuffler.shuffle(curve)
-    assert choose_alpha(curve, allow_worse=True) == choice
+    assert choose_alpha(curve) == choice
 
 
 def make_curve(eers, reference_eers) -> list[CurvePoint]:
@@ -284,3 +289,26 @@ def test_why_nothing_is_taken() -> None:
         "no alpha is better than alpha 0 (4.00 %) beyond noise; the lowest validation EER is "
         "4.00 % at alpha 0"
     )
+
+
+def test_few_speakers_tell_nothing_from_noise() -> None:
+    generator = np.random.default_rng(0)
+    for count, can_tell in ((4, False), (6, True)):
+        speakers = np.repeat(np.arange(count), 5)
+        first, second = np.triu_indices(len(speakers), 1)
+        trials = Trials(first, second, speakers[first] == speakers[second])
+        data = TrialData("", [], trials, speaker_ids=[f"s{number}" for number in speakers])
+        centres = generator.standard_normal((count, 8))
+        rows = [
+            (centres[speakers] + noise * generator.standard_normal((len(speakers), 8)))
+            for noise in (3.0, 0.1)
+        ]
+        measured = measure_line([0.0, 1.0], data, rows, num_bootstrap=1)
+        choice = measured.choose(0.1)
+        assert measured.num_speakers == count
+        assert (choice.alpha == 1) == can_tell
+        if not can_tell:
+            assert choice.reason == (
+                "4 validation speakers are too few to tell a difference from noise; 5 are needed"
+            )
+            assert measured.choose(0.1, allow_worse=True).alpha == 1

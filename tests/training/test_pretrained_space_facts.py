@@ -19,6 +19,7 @@ from speaker_encoder.training.pretrained_space import (
     space_text,
     spread_sample,
 )
+from speaker_encoder.training.stored import read_back
 from speaker_encoder.verification import evaluate, make_trials
 
 TINY = {"hidden_size": 32, "num_layers": 2, "embedding_size": 24}
@@ -92,7 +93,7 @@ def test_the_facts_are_those_of_the_embeddings(encoders, data_dir, caplog, tmp_p
     assert facts.new_new.eer == evaluate(new, trials, speakers, num_bootstrap=9).eer
     assert evaluate(mapped, trials, speakers, num_bootstrap=9).eer == facts.new_new.eer
     assert facts.old_mapped.eer != facts.old_new.eer
-    assert SpaceFacts.from_dict(json.loads(json.dumps(asdict(facts)))) == facts
+    assert read_back(SpaceFacts, json.loads(json.dumps(asdict(facts))), "facts") == facts
     shown = space_text(facts)
     assert shown.startswith(f"A rotation to its space makes it {facts.mapped_cosine:.3f}. EER of")
     assert f"of old with mapped ones {facts.old_mapped.eer:.2%}." in shown

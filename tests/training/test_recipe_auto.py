@@ -136,6 +136,37 @@ def test_adapters_are_not_given_together_with_what_freezes():
     assert "lora is given" in {entry.why for entry in entries}
 
 
+@pytest.mark.parametrize(
+    ("key", "given", "why"),
+    [
+        (
+            "lr_schedule",
+            {"training_arguments": {"lr_scheduler_type": "linear"}},
+            "lr_scheduler_type of training_arguments is given",
+        ),
+        ("lr_schedule", {"scheduler_patience": 0}, "scheduler_patience is given"),
+        ("lr_schedule", {"scheduler_metrics": "val_eer"}, "scheduler_metrics is given"),
+        (
+            "optimizer",
+            {"training_arguments": {"optim": "adafactor"}},
+            "optim of training_arguments is given",
+        ),
+    ],
+)
+def test_what_another_key_does_is_not_chosen(key, given, why):
+    """The config as a whole is possible, and the key is as it is without a recipe."""
+    random = replace(PRETRAINED_DVECTOR, start="random weights")  # has an optimizer and a schedule
+    values = {**VALIDATED, "pretrained": False, **given}
+    config, entries = chosen(values, encoder=random)
+    assert getattr(config, key) == getattr(TrainConfig(**{**values, "recipe": None}), key)
+    assert [entry.why for entry in entries if entry.key == key] == [why]
+    table, _ = chosen({**VALIDATED, "pretrained": False}, encoder=random)
+    assert getattr(table, key) != getattr(config, key)
+    others = set(RECIPE_KEYS) - {key}
+    assert {getattr(config, name) == getattr(table, name) for name in others} == {True}
+    assert why in format_entries("dvector", entries)
+
+
 def test_without_pretrained_weights_there_is_nothing_to_stay_close_to():
     scratch, _ = chosen(
         {**VALIDATED, "pretrained": False},

@@ -1,9 +1,10 @@
 """What people read at the end of a run: terminal, page and card, of results made by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from results_by_hand import NOTHING, better, curve, untouched
+from results_by_hand import NOTHING, REFERENCE, better, curve, untouched
 
 from speaker_encoder.training.config import TrainConfig
 from speaker_encoder.training.findings import what_to_try
@@ -76,6 +77,9 @@ def test_the_end_of_a_run_where_nothing_was_better():
     text = shown(untouched(interpolation=None, reference=None), scratch)
     assert "model/ holds the untrained weights. Pushing it needs" in text
     assert "distillation" not in text
+    new_head = shown(untouched(interpolation=None, reference=None))
+    assert "model/ holds the weights that the run started from. Pushing" in new_head
+    assert "distillation" not in new_head and "recipe" not in new_head
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,41 @@ def test_what_is_better_but_forgets():
     results = untouched(interpolation=line)
     assert "Nothing that keeps the reference beat the untouched encoder" in shown(results)
     assert any('"forgetting_tolerance" above 0.1' in tip for tip in what_to_try(CONFIG, results))
+    faultless = curve(reference_eers=(0.0, 0.0, 0.0, 0.01, 0.02, 0.03), better=(3, 4))
+    line = Interpolated(100, faultless, Choice(0.0, "every alpha forgets", 0.0))
+    tips = " ".join(what_to_try(CONFIG, untouched(interpolation=line)))
+    assert "reference trials of more speakers" in tips and 'tolerance" above' not in tips
+
+
+@pytest.mark.parametrize(
+    ("changes", "not_advised"),
+    [
+        ({"stages": ({"distillation": 3.0, "max_steps": 5},)}, ("distillation", "recipe")),
+        ({"stages": ({"max_steps": 5},)}, ("recipe",)),
+        ({"views": "utterance", "utterances_per_speaker": 2}, ("recipe",)),
+        ({"recipe": "auto", "distillation": 2.0}, ("distillation", "recipe")),
+        ({}, ()),
+    ],
+)
+def test_what_is_not_possible_is_not_advised(changes, not_advised):
+    tips = " ".join(what_to_try(replace(CONFIG, **changes), untouched()))
+    for name in ("distillation", "recipe"):
+        assert (f'"{name}"' in tips) == (name not in not_advised), tips
+
+
+def test_a_reference_that_was_only_looked_at():
+    forgets = replace(REFERENCE, after_eer=0.0286, eer_difference=0.0082)
+    fixed = Interpolated(100, curve(better=(2,)), Choice(0.4, "interpolate 0.4"))
+    wanted = "Its reference EER, 2.86 %, is above the 2.24 % that a forgetting_tolerance of 0.1"
+    results = better(interpolation=fixed, reference=forgets)
+    assert wanted in shown(results) and wanted in model_card(CONFIG, results)
+    lenient = replace(CONFIG, forgetting_tolerance=0.5)
+    for kept, config in (
+        (better(interpolation=fixed), CONFIG),
+        (better(reference=forgets), CONFIG),  # interpolate auto kept to its limit
+        (results, lenient),
+    ):
+        assert "Its reference EER" not in shown(kept, config)
 
 
 def test_results_come_back_from_disk(tmp_path):

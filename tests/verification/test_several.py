@@ -37,6 +37,6 @@ def test_figures_and_differences_are_those_of_each_pair():
 
 
 def test_nothing_to_measure_is_an_error():
-    systems, trials, speakers = make_systems()
+    _, trials, speakers = make_systems()
     with pytest.raises(ValueError):
         evaluate_several([], trials, speakers)

@@ -95,7 +95,8 @@ class RecordKeys:
         choice("end", "every_save"),
         "end",
         "Push when the run has ended, or also the best model so far after each save, in a process "
-        "of its own that training does not wait for.",
+        "of its own that training does not wait for; with pretrained and validation data it needs "
+        "allow_worse.",
     )
     hub_token: str | None = key(
         Text(nullable=True, is_secret=True),
