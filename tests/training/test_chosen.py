@@ -264,7 +264,9 @@ def test_a_resumed_run_goes_on_with_what_it_began_with(make_tuned, start, tmp_pa
     whole, cut = tmp_path / "one", tmp_path / "two"
     for folder in (whole, cut):
         shutil.copytree(start, folder)
-    runs = [make_tuned(f"of_{folder.name}", model_name=str(folder), **keys) for folder in (whole, cut)]
+    runs = [
+        make_tuned(f"of_{folder.name}", model_name=str(folder), **keys) for folder in (whole, cut)
+    ]
     train(TrainConfig.from_json(runs[0].config_path))
     runs[1].run_until(2, signal.SIGTERM)
     assert not runs[1].results_exist()
