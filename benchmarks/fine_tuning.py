@@ -188,7 +188,7 @@ def against_untouched(found: SeveralSystems, places: Sequence[int]) -> str:
     drawn = found.drawn_eers[list(places)].mean(axis=0) - found.drawn_eers[0]
     low, high = interval(drawn)
     change = found.eers[list(places)].mean() / found.eers[0] - 1
-    return f"{100 * change:+.0f} % [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return f"{round(100 * change):+d} % [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def table(options: argparse.Namespace) -> str:
@@ -212,7 +212,8 @@ def table(options: argparse.Namespace) -> str:
     for row, numbers in places.items():
         if not numbers:
             continue
-        cells = [row.name]
+        is_whole = row.point == "pretrained" or len(numbers) == len(options.seeds)
+        cells = [row.name + ("" if is_whole else f", {len(numbers)} of {len(options.seeds)} seeds")]
         for name in SETS:
             change = against_untouched(measured[name], numbers) if row.point != "pretrained" else ""
             cells += [mean_cell(measured[name], numbers), change]
@@ -258,9 +259,9 @@ def sizes(options: argparse.Namespace) -> str:
     found, untouched = measure_sizes(options)
     names = {"plain": "plain, last step", "default": "default"}
     lines = [
-        "| speakers | encoder | domain EER, % | reference EER, % | alpha |",
-        "|---|---|---|---|---|",
-        f"| 0 | untouched | {untouched[0]:.2f} | {untouched[1]:.2f} | 0 |",
+        "| speakers | encoder | seeds | domain EER, % | reference EER, % | alpha |",
+        "|---|---|---|---|---|---|",
+        f"| 0 | untouched | | {untouched[0]:.2f} | {untouched[1]:.2f} | 0 |",
     ]
     for one in sorted(found, key=lambda one: (one.size, one.stem == "default")):
         cells = [
@@ -268,7 +269,8 @@ def sizes(options: argparse.Namespace) -> str:
             for column in one.eers.T
         ]
         alphas = "1" if one.stem == "plain" else ", ".join(f"{a:g}" for a in one.alphas)
-        lines.append(f"| {one.size} | {names[one.stem]} | {' | '.join(cells)} | {alphas} |")
+        cells = [names[one.stem], str(len(one.eers)), *cells, alphas]
+        lines.append(f"| {one.size} | {' | '.join(cells)} |")
     draw_sizes(found, untouched, options.output_dir / "fine_tuning_sizes.png")
     return "\n".join(lines) + "\n"
 
