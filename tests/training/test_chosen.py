@@ -32,13 +32,17 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture
-def make_tuned(make_run, start, data_dir):
+def make_tuned(make_run, start):
     def make(name="a", **keys):
         base = {"model_name": str(start), "pretrained": True, "encoder_config": None}
-        reference = {"reference_data_root": str(data_dir / "vctk")}
-        return make_run(name, **{**base, **reference, **keys})
+        return make_run(name, **{**base, **keys})
 
     return make
+
+
+@pytest.fixture
+def reference(data_dir):
+    return {"reference_data_root": str(data_dir / "vctk")}
 
 
 def weights(folder):
@@ -57,8 +61,8 @@ def results_of(run):
     return values
 
 
-def test_the_result_is_on_the_line_and_measured_there(make_tuned, start):
-    run = make_tuned(allow_worse=True, forgetting_tolerance=100)
+def test_the_result_is_on_the_line_and_measured_there(make_tuned, start, reference):
+    run = make_tuned(allow_worse=True, forgetting_tolerance=100, **reference)
     outcome = train(TrainConfig.from_json(run.config_path))
     results, line = outcome.results, outcome.results.interpolation
     assert_same(weights(run.path / "pretrained"), weights(start))
@@ -120,7 +124,7 @@ def test_a_worse_one_is_taken_where_it_is_allowed(make_tuned, start):
 
 
 def test_without_interpolation_and_with_everything_allowed_the_best_step_is_left(make_tuned):
-    run = make_tuned(allow_worse=True, interpolate="off", reference_data_root=None)
+    run = make_tuned(allow_worse=True, interpolate="off")
     outcome = train(TrainConfig.from_json(run.config_path))
     assert outcome.results.interpolation is None
     best = min(run.metrics("validation"), key=lambda one: (one["eer"], one["min_dcf"]))
@@ -163,7 +167,7 @@ def test_a_crash_while_choosing_changes_nothing(make_tuned, monkeypatch):
 
 @pytest.mark.slow
 def test_a_killed_run_chooses_as_one_that_was_not(make_tuned):
-    keys = {"allow_worse": True, "reference_data_root": None}
+    keys = {"allow_worse": True}
     whole, killed = make_tuned("whole", **keys), make_tuned("killed", **keys)
     whole.run()
     killed.run_until(4, signal.SIGKILL)
@@ -189,9 +193,9 @@ def test_two_processes_choose_as_one(make_tuned):
         torch.testing.assert_close(weights(two.path / "model")[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def test_a_recipe_is_held_against_its_beginning(make_tuned, start):
+def test_a_recipe_is_held_against_its_beginning(make_tuned, start, reference):
     stages = [{"freeze": ["backbone.network.blocks.*"], "max_steps": 3}, {"max_steps": 3}]
-    run = make_tuned(stages=stages, allow_worse=True, forgetting_tolerance=100, interpolate=0.4)
+    run = make_tuned(stages=stages, allow_worse=True, interpolate=0.4, **reference)
     outcome = train(TrainConfig.from_json(run.config_path))
     line = outcome.results.interpolation
     assert line.choice.alpha == 0.4
@@ -223,8 +227,8 @@ def test_what_is_no_better_pretrained_stays_also_after_stages(make_tuned, start)
         ({"interpolate_at": "validation", "interpolate": "off"}, 'is for interpolate "auto"'),
     ],
 )
-def test_what_cannot_be_interpolated_is_said(make_tuned, keys, text):
-    run = make_tuned(**keys)
+def test_what_cannot_be_interpolated_is_said(make_tuned, reference, keys, text):
+    run = make_tuned(**{**reference, **keys})
     with pytest.raises(UserError, match=text):
         train(TrainConfig.from_json(run.config_path))
 
@@ -258,6 +262,7 @@ def test_looking_at_the_line_draws_no_random_numbers(tmp_path, data_dir):
     assert found["interpolated_alpha"] == 0  # the same weights all along
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_what_it_began_with(make_tuned, start, tmp_path):
     """Where the name of the encoder leads has changed meanwhile."""
     keys = {"distillation": 5.0, "l2_sp": 1.0, "allow_worse": True, "interpolate": 0.5}
@@ -267,7 +272,7 @@ def test_a_resumed_run_goes_on_with_what_it_began_with(make_tuned, start, tmp_pa
     runs = [
         make_tuned(f"of_{folder.name}", model_name=str(folder), **keys) for folder in (whole, cut)
     ]
-    train(TrainConfig.from_json(runs[0].config_path))
+    runs[0].run()
     runs[1].run_until(2, signal.SIGTERM)
     assert not runs[1].results_exist()
     moved = SpeakerEncoder.from_pretrained(cut)
@@ -275,13 +280,13 @@ def test_a_resumed_run_goes_on_with_what_it_began_with(make_tuned, start, tmp_pa
         for parameter in moved.parameters():
             parameter.mul_(1.5)
     moved.save_pretrained(cut)
-    train(TrainConfig.from_json(runs[1].config_path))
+    runs[1].run()
     for name in ("model/model.safetensors", "pretrained/model.safetensors"):
         assert runs[0].bytes_of(name) == runs[1].bytes_of(name)
 
 
 def test_more_steps_are_chosen_from_too(make_tuned, start):
-    run = make_tuned(max_steps=3, learning_rate_init=1e-9, reference_data_root=None)
+    run = make_tuned(max_steps=3, learning_rate_init=1e-9)
     assert train(TrainConfig.from_json(run.config_path)).results.is_untouched
     values = json.loads(run.config_path.read_text())
     values |= {"max_steps": 6, "allow_worse": True, "interpolate": 0.5}
