@@ -94,39 +94,49 @@ def measure_line(
     Raises:
         UserError: trials that nothing can be measured on.
     """
-
-    def measure(data: LabelledTrials, systems: Sequence[NDArray[np.float32]]) -> SeveralSystems:
-        assert data.speaker_ids is not None
-        return evaluate_several(
-            systems,
-            data.trials,
-            data.speaker_ids,
-            num_bootstrap=max(num_bootstrap, _LEAST_DRAWS),
-            seed=seed,
-        )
-
-    found = measure(validation, rows)
-    other = None if reference is None else measure(reference, reference_rows)
+    found = _measure(validation, rows, num_bootstrap, seed)
+    other = None
+    if reference is not None:
+        other = _measure(reference, reference_rows, num_bootstrap, seed)
     best = int(np.argmin(found.eers))  # of equals the first, nearest to alpha 0
-    assert validation.speaker_ids is not None
-    used = np.unique([validation.trials.enrolment, validation.trials.test])
-    num_speakers = len({validation.speaker_ids[place] for place in used})
-
-    def verdict(before: int, after: int) -> Verdict:
-        if num_speakers < LEAST_SPEAKERS:
-            return "no difference beyond noise"
-        return found.verdict(before, after)
-
+    num_speakers = _count_speakers(validation)
     curve = [
         CurvePoint(
             alpha,
             float(found.eers[place]),
             found.eer_interval(place),
-            verdict(best, place),
-            verdict(0, place),
+            _verdict(found, best, place, num_speakers),
+            _verdict(found, 0, place, num_speakers),
             None if other is None else float(other.eers[place]),
             None if other is None else other.eer_interval(place),
         )
         for place, alpha in enumerate(alphas)
     ]
     return MeasuredLine(curve, found, other, num_speakers)
+
+
+def _measure(
+    data: LabelledTrials, systems: Sequence[NDArray[np.float32]], num_bootstrap: int, seed: int
+) -> SeveralSystems:
+    assert data.speaker_ids is not None
+    return evaluate_several(
+        systems,
+        data.trials,
+        data.speaker_ids,
+        num_bootstrap=max(num_bootstrap, _LEAST_DRAWS),
+        seed=seed,
+    )
+
+
+def _count_speakers(data: LabelledTrials) -> int:
+    """How many speakers the trials have."""
+    assert data.speaker_ids is not None
+    used = np.unique([data.trials.enrolment, data.trials.test])
+    return len({data.speaker_ids[place] for place in used})
+
+
+def _verdict(found: SeveralSystems, before: int, after: int, num_speakers: int) -> Verdict:
+    """Whether a system is better than another; few speakers cannot tell."""
+    if num_speakers < LEAST_SPEAKERS:
+        return "no difference beyond noise"
+    return found.verdict(before, after)

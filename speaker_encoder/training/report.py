@@ -178,8 +178,6 @@ def measure_results(
         seconds: of training; None after a resume, when other processes took a part of it.
         unusable: files that could not be used, with reasons.
     """
-    from speaker_encoder.verification import compare, evaluate
-
     results = Results(
         model_name=config.model_name,
         steps=steps,
@@ -193,6 +191,21 @@ def measure_results(
     )
     if data.validation is None or data.trials is None or best_step is None:
         return results
+    return _compared(results, config, run, data, paths, best_step)
+
+
+def _compared(
+    results: Results,
+    config: TrainConfig,
+    run: RunDirectory,
+    data: RunData,
+    paths: tuple[Path, Path],
+    best_step: int,
+) -> Results:
+    """Gives the results with what the validation trials say, and draws their DET curves."""
+    from speaker_encoder.verification import compare, evaluate
+
+    assert data.validation is not None and data.trials is not None
     speaker_ids = [utterance.speaker_id for utterance in data.validation.utterances]
     measured, embeddings = [], []
     for step, path in zip((0, best_step), paths, strict=True):
