@@ -54,12 +54,17 @@ EXPORT = "--data_dir {data_dir} --num_utterances"
 OVERHEAD = "--data_dir {data_dir} --steps"
 OVERHEAD_GPU = f"{OVERHEAD} 50 --device cuda --num_workers 8"
 FINE_TUNING = "--data_dir {data_dir} --output_dir runs/fine_tuning"
+GRADIENT_CACHE_GPU = (
+    "--data_dir {data_dir} --model_name wavlm-large --device cuda --precision bf16 "
+    "--mini_batch_size 32 --batch 8 8 --steps 20"
+)
 BENCHMARKS = {
     "scan": Benchmark("scan", "--data_dir {data_dir}"),
     "crops": Benchmark("crops", "--data_dir {data_dir} --seconds 3"),
     "training_overhead": Benchmark("training_overhead", f"{OVERHEAD} 4 --rounds 1"),
     "export": Benchmark("export", f"{EXPORT} 40 --rounds 1"),
     "attention": Benchmark("attention", ""),
+    "gradient_cache": Benchmark("gradient_cache", "--data_dir {data_dir}", is_long=True),
     "doctor": Benchmark("doctor", "--data_dir {data_dir} --part all", is_long=True),
     "losses": Benchmark(
         "losses", "--data_dir {data_dir} --output losses.md", is_long=True, has_rows=False
@@ -75,6 +80,7 @@ BENCHMARKS = {
         "training_overhead", f"{OVERHEAD_GPU} --model_name wavlm-base", needs_gpu=True
     ),
     "export_gpu": Benchmark("export", f"{EXPORT} 1000 --device cuda", needs_gpu=True),
+    "gradient_cache_gpu": Benchmark("gradient_cache", GRADIENT_CACHE_GPU, needs_gpu=True),
     "attention_gpu": Benchmark(
         "attention", "--device cuda --batch_seconds 160 --bf16", needs_gpu=True
     ),

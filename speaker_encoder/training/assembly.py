@@ -90,6 +90,7 @@ def build_trainer(
         spec_augment=build_spec_augment(config, model),
         closeness=closeness,
         head_first=build_head_first(config, model),
+        mini_batch_size=config.mini_batch_size,
         loss_facts=(config.loss, list(examples.groups)),
         describe=lambda index: examples.utterances[index].path,
         flow=flow,

@@ -71,6 +71,7 @@ class Progress:
     has_stopped_early: bool = False
     unusable_files: dict[str, str] = field(default_factory=dict)
     reference_eer: float | None = None  # of the encoder that fine-tuning began with
+    mini_batch_size: int | None = None  # that "auto" found at the run's start
 
     @property
     def best_step(self) -> int | None:

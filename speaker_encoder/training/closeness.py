@@ -13,6 +13,7 @@ from torch import nn
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.distributed import mean_of_processes
+from speaker_encoder.training.gradient_cache import learns_statistics
 from speaker_encoder.training.lora import is_adapted, without_adapters
 
 if TYPE_CHECKING:
@@ -132,20 +133,12 @@ def build_closeness(
         start = type(model).from_pretrained(first_dir)
     else:
         start = starting_encoder(model)
-    if config.distillation and not config.freeze_batch_norm and _learns_statistics(model):
+    if config.distillation and not config.freeze_batch_norm and learns_statistics(model):
         _logger.info(
             "distillation: in training batch norm takes the batch's statistics, and the pretrained "
             "encoder its own, so the distance does not begin at 0; it does with freeze_batch_norm"
         )
     return Closeness(model, start, config.l2_sp, config.distillation)
-
-
-def _learns_statistics(model: SpeakerEncoder) -> bool:
-    return any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm)
-        and any(parameter.requires_grad for parameter in module.parameters(recurse=False))
-        for module in model.backbone.modules()
-    )
 
 
 def starting_encoder(model: SpeakerEncoder) -> SpeakerEncoder:

@@ -12,6 +12,7 @@ from speaker_encoder.errors import UserError
 from speaker_encoder.training.config_closeness_checks import CLOSENESS_CHECKS
 from speaker_encoder.training.config_data_checks import DATA_CHECKS, is_augmented
 from speaker_encoder.training.config_kinds import shown
+from speaker_encoder.training.config_process_checks import PROCESS_CHECKS
 from speaker_encoder.training.config_result_checks import RESULT_CHECKS
 from speaker_encoder.training.config_tables import known_arguments
 
@@ -64,19 +65,6 @@ def _check_scheduler_metrics(values: Values) -> str | None:
 def _check_early_stopping(values: Values) -> str | None:
     if values["early_stopping_patience"] and values["val_data_root"] is None:
         return "early_stopping_patience: given without validation data. Set val_data_root"
-    return None
-
-
-def _check_data_parallel(values: Values) -> str | None:
-    devices, device = values["data_parallel"] or (), values["device"]
-    if len(devices) > 1 and values["speakers_per_batch"] % len(devices):
-        return (
-            f"speakers_per_batch: {values['speakers_per_batch']} speakers cannot be divided over "
-            f"the {len(devices)} devices of data_parallel. Choose a multiple of {len(devices)}"
-        )
-    number = device.partition(":")[2]
-    if devices and number and int(number) not in devices:
-        return f'device: found "{device}", which is not among data_parallel {list(devices)}'
     return None
 
 
@@ -242,7 +230,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     *RESULT_CHECKS,
     *DATA_CHECKS,
     *CLOSENESS_CHECKS,
-    (("data_parallel", "speakers_per_batch", "device"), _check_data_parallel),
+    *PROCESS_CHECKS,
     (("output_dir",), _check_output_dir),
     (("recipe", "stages", "views"), _check_recipe),
     (("push_to_hub", "hub_model_id"), _check_push),

@@ -93,6 +93,11 @@ class CropDataset(Dataset[Crop]):
     def __len__(self) -> int:
         return len(self._utterances)
 
+    @property
+    def longest_crop(self) -> int:
+        """Samples of the longest crop that there can be."""
+        return round(self._window_seconds[1] * self._sampling_rate)
+
     def num_samples(self, position: int) -> int:
         """Gives the crop length of the batch that `position` belongs to."""
         shortest, longest = self._window_seconds

@@ -81,6 +81,15 @@ def mean_of_processes(value: torch.Tensor) -> torch.Tensor:
     return total / num_processes()
 
 
+def least_of_processes(value: int, device: torch.device) -> int:
+    """Gives the least of the processes' numbers; a collective call when there are several."""
+    if num_processes() == 1:
+        return value
+    least = torch.tensor(value, device=device)
+    torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
+    return int(least.item())
+
+
 def any_process(flag: bool, device: torch.device) -> bool:
     """Is the flag set in any process; a collective call when there are several."""
     if num_processes() == 1:

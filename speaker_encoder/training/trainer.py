@@ -15,35 +15,27 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from speaker_encoder.errors import UserError
-from speaker_encoder.training.checkpoints import CheckpointTrainer, damaged_checkpoint
-from speaker_encoder.training.distributed import (
-    GatheredLoss,
-    num_processes,
-)
-from speaker_encoder.training.last_batch import LastBatch
+from speaker_encoder.training.checkpoints import damaged_checkpoint
+from speaker_encoder.training.distributed import num_processes
 from speaker_encoder.training.optimizers import MakeSchedule, scale_rates
 from speaker_encoder.training.published import PublishedModel
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.sampler import SpeakerBatchSampler
 from speaker_encoder.training.schedule import WarmupThenCurve, WarmupThenPlateau
+from speaker_encoder.training.step import StepTrainer
 from speaker_encoder.training.workers import be_a_good_worker
 
 if TYPE_CHECKING:
-    from speaker_encoder.audio.augment import Augmenter
     from speaker_encoder.modeling import SpeakerEncoder
     from speaker_encoder.training.callbacks import FlowCallback
     from speaker_encoder.training.choosing import Chooser
-    from speaker_encoder.training.closeness import Closeness
-    from speaker_encoder.training.head_first import HeadFirst
     from speaker_encoder.training.record import RecordCallback
-    from speaker_encoder.training.spec_augment import SpecAugment
     from speaker_encoder.training.validation import Validation
 
 _logger = logging.getLogger(__name__)
 
 
-class SpeakerTrainer(CheckpointTrainer):
+class SpeakerTrainer(StepTrainer):
     """Trainer with P x K batches, validation on trials, and checkpoints that are whole or absent.
 
     Args:
@@ -54,14 +46,9 @@ class SpeakerTrainer(CheckpointTrainer):
         validate: model -> what a validation of it found; None without validation data.
         ema_decay: of the average of the weights that is validated and kept; None for none.
         looks_at_interpolation: at each validation, as the chooser at the end.
-        augmenter: augments on the training device; None when the batches come augmented.
-        spec_augment: masks the model's features, and is told the examples of each batch.
-        closeness: adds to the loss what keeps the model close to where it started; None: nothing.
-        head_first: holds all but the head in the first steps; None: nothing is held.
         loss_facts: the config's `loss`, and the training speakers in the order of their labels.
-        describe: utterance index -> path, for messages.
         flow: decides about steps; its progress is part of each checkpoint.
-        keywords: of `transformers.Trainer`.
+        keywords: of `StepTrainer`.
     """
 
     def __init__(
@@ -74,12 +61,7 @@ class SpeakerTrainer(CheckpointTrainer):
         validate: Callable[[SpeakerEncoder], Validation] | None,
         ema_decay: float | None = None,
         looks_at_interpolation: bool = False,
-        augmenter: Augmenter | None,
-        spec_augment: SpecAugment | None = None,
-        closeness: Closeness | None = None,
-        head_first: HeadFirst | None = None,
         loss_facts: tuple[object, list[str]],
-        describe: Callable[[int], str],
         flow: FlowCallback,
         **keywords: Any,
     ) -> None:
@@ -89,23 +71,13 @@ class SpeakerTrainer(CheckpointTrainer):
         self._rate_scales = rate_scales
         self._looks_at_interpolation = looks_at_interpolation
         self._validate = validate
-        self._augmenter = augmenter
-        self._spec_augment = spec_augment
-        self._closeness = closeness
-        self._head_first = head_first
-        self._loss_parts: dict[str, torch.Tensor] = {}
         self._loss_facts = loss_facts
-        self._describe = describe
         self.flow = flow
         self.record: RecordCallback | None = None
         self.chooser: Chooser | None = None
         flow.trainer = self
-        self._embeddings: torch.Tensor | None = None
-        self.last_batch: LastBatch | None = None
         self.last_validation: Validation | None = None
-        self.unusable: dict[str, str] = {}
         self._is_training = multiprocessing.RawValue(ctypes.c_bool, False)
-        self._labels: torch.Tensor | None = None
         super().__init__(callbacks=[flow, *keywords.pop("callbacks", [])], **keywords)
         self.published = PublishedModel(self.encoder, ema_decay)
 
@@ -142,91 +114,6 @@ class SpeakerTrainer(CheckpointTrainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """Computes the loss and remembers its parts and the embeddings for the record."""
-        if self._head_first is not None:  # behind the Trainer's own model.train()
-            self._head_first.hold_statistics(self.state.global_step)
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        self._embeddings = outputs["embeddings"].detach()
-        self._labels = inputs["labels"]
-        if self._closeness is not None:
-            with self.accelerator.autocast():
-                wanted = self._closeness.embed(inputs["input_values"])
-            parts = self._closeness.parts(outputs["embeddings"], wanted)
-            loss = sum(parts.values(), start=loss)
-            self._loss_parts = {name: part.detach() for name, part in parts.items()}
-        gathered = getattr(self.accelerator.unwrap_model(model).loss_fn, "gathered", None)
-        if gathered is not None:  # the whole batch, when several processes share it
-            self._embeddings, self._labels = gathered
-        return (loss, outputs) if return_outputs else loss
-
-    def training_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
-        """Does forward and backward, and stops at a loss that is not finite.
-
-        Raises:
-            UserError: with the step, the batch's files and the last good checkpoint; or a speaker
-                has no usable recording.
-        """
-        utterances = inputs.pop("utterances")
-        positions = inputs.pop("positions")
-        for path, reason in inputs.pop("problems"):
-            if path not in self.unusable:
-                self.unusable[path] = reason
-                self.flow.progress.unusable_files[path] = reason
-                _logger.warning("left out of training: %s: %s", path, reason)
-        failures = inputs.pop("failures")
-        if failures:
-            raise UserError(failures[0])
-        if self._augmenter is not None:
-            waveforms = inputs["input_values"].to(self._augmenter.device)
-            inputs["input_values"] = self._augmenter(waveforms, positions, utterances).to(
-                self.args.device
-            )
-        if self._spec_augment is not None:
-            self._spec_augment.positions = positions
-        whole_loss = self.encoder.loss_fn
-        assert isinstance(whole_loss, GatheredLoss)
-        whole_loss.set_step(self.state.global_step)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self._head_first is not None:
-            self._head_first.drop_gradients(self.state.global_step)
-        if self._spec_augment is not None:
-            self._spec_augment.positions = None
-        scale = self.current_gradient_accumulation_steps
-        assert self._embeddings is not None and self._labels is not None
-        self.last_batch = LastBatch(
-            loss=float(loss) * scale,
-            embeddings=self._embeddings,
-            labels=self._labels,
-            input_values=inputs["input_values"],
-            utterances=utterances.tolist(),
-            loss_parts={name: float(part) for name, part in self._loss_parts.items()},
-        )
-        if not torch.isfinite(loss):
-            raise self._not_finite(self.last_batch)
-        return loss
-
-    def _not_finite(self, batch: LastBatch) -> UserError:
-        kept = self._run.checkpoints()
-        last = str(kept[-1][1]) if kept else "none was saved yet"
-        files = "\n".join(f"  {self._describe(index)}" for index in sorted(set(batch.utterances)))
-        return UserError(
-            f"The loss is {batch.loss} at step {self.state.global_step + 1}. Training has stopped; "
-            f"nothing was saved after it. Last good checkpoint: {last}. Lower learning_rate_init, "
-            f"or look at the files of this batch:\n{files}"
-        )
-
     def get_train_dataloader(self) -> Any:
         """Gives the loader, apart from torch's global generator and deaf to signals.
 
@@ -243,6 +130,7 @@ class SpeakerTrainer(CheckpointTrainer):
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """Trains; workers leave signals to this process meanwhile."""
+        self.settle_piece_size()
         self._is_training.value = True
         try:
             return super().train(*arguments, **keywords)

@@ -89,6 +89,12 @@ class OptimisationKeys:
         "Accumulate gradients over as many batches as the schedule averages over.",
     )
     gradient_accumulation_steps: int = key(integer(1), 1, "Batches per step of the optimizer.")
+    mini_batch_size: int | str | None = key(
+        NumberOrWord(integer(1), ("auto",), nullable=True),
+        None,
+        "Crops of a batch whose graph is in memory at once, of each process; the gradients are "
+        "those of the whole batch, docs/large-batches.md. auto: as many as fit; null: all.",
+    )
     max_grad_norm: float = key(
         Number(least=0), 3.0, "Gradients are scaled down to this L2 norm; 0: never."
     )

@@ -1,0 +1,99 @@
+"""How many crops' graph fits into the memory of a device at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from speaker_encoder.errors import UserError
+from speaker_encoder.modeling import SpeakerEncoder
+from speaker_encoder.training.gradient_cache import nothing_changed
+
+_CGROUP = Path("/sys/fs/cgroup")
+_SHARE = 0.5  # of the free memory: the rest is for gradients, the optimizer and the data
+_LEAST = 2  # crops: one alone has no batch statistics
+_STATES = 2  # tensors that Adam keeps of each parameter
+
+
+def largest_piece(encoder: SpeakerEncoder, batch_size: int, num_samples: int) -> int:
+    """Gives the largest number of crops whose graph fits into the device's memory.
+
+    On a CUDA device that is tried, from the whole batch on, halving where it does not. On a CPU
+    it is counted: the tensors that the graph of a few crops holds, twice, in half of the memory
+    that is free, shared by the processes of this machine.
+
+    Args:
+        encoder: in training mode, with the precision of the training (autocast) around the call.
+        batch_size: crops of a batch, of this process.
+        num_samples: length of the longest crop.
+
+    Raises:
+        UserError: not even two crops fit.
+    """
+    if batch_size <= _LEAST:
+        return batch_size
+
+    def embed(num_crops: int) -> torch.Tensor:
+        waveforms = torch.randn(num_crops, num_samples, device=encoder.device) / 10
+        return encoder(waveforms).embeddings
+
+    with nothing_changed(encoder):
+        if encoder.device.type == "cuda":
+            learnt = [one for one in encoder.parameters() if one.requires_grad]
+            room = [torch.empty_like(one) for one in learnt for _ in range(_STATES)]
+            size = _largest_tried(embed, batch_size)
+            del room
+            torch.cuda.empty_cache()
+            return size
+        few = min(2 * _LEAST, batch_size)
+        per_crop = (graph_bytes(embed, few) - graph_bytes(embed, _LEAST)) / (few - _LEAST)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    room_bytes = _SHARE * free_bytes() / processes
+    return max(_LEAST, min(batch_size, int(room_bytes / (2 * per_crop))))
+
+
+def _largest_tried(embed: Callable[[int], torch.Tensor], batch_size: int) -> int:
+    size = batch_size
+    while True:
+        try:
+            embed(size).sum().backward()
+            return size
+        except torch.OutOfMemoryError as error:
+            if size <= _LEAST:
+                raise UserError(
+                    f"mini_batch_size: not even {_LEAST} crops fit into the device's memory. "
+                    'Shorten window_size_s, set precision to "bf16", freeze a part of the encoder '
+                    "(freeze, lora), or set gradient_checkpointing in training_arguments."
+                ) from error
+        size = max(_LEAST, -(-size // 2))
+        torch.cuda.empty_cache()
+
+
+def graph_bytes(embed: Callable[[int], torch.Tensor], num_crops: int) -> int:
+    """Gives the bytes of all tensors that the graph of so many crops' embeddings holds."""
+    held: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        embed(num_crops)
+    return sum(held.values())
+
+
+def free_bytes() -> int:
+    """Gives the bytes of memory that this process may still take, within its control group."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())  # or "max": there is none
+        used = int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return min(free, limit - used)
