@@ -1,6 +1,7 @@
 """Commands as real processes, forked from one that has imported the heavy libraries; no test."""
 
 import atexit
+import gc
 import multiprocessing.forkserver
 import os
 import re
@@ -24,13 +25,35 @@ _HEAVY = [
     "speaker_encoder.modeling.wavlm",
     "speaker_encoder.training.run",
     "speaker_encoder.training.tracking_comet",
+    # what each run imports once more has begun
+    "speaker_encoder.cli.train",
+    "speaker_encoder.losses.ge2e",
+    "speaker_encoder.plots.umap_plot",
+    "speaker_encoder.plots.background",
+    "speaker_encoder.training.health",
+    "speaker_encoder.training.record",
+    "speaker_encoder.training.report_page",
+    "speaker_encoder.training.tracking_files",
     "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
     "speechbrain.lobes.models.ECAPA_TDNN",
+    "torch.utils.tensorboard",
 ]
 _ALWAYS = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 # Of the session: what a test sets later does not reach the process that all are forked from.
-_SERVER_ENVIRONMENT = {**os.environ, **_ALWAYS}
+_SERVER_ENVIRONMENT: dict[str, str] = {}
 _READ_ON_IMPORT = re.compile(r"(HF|HUGGING|TRANSFORMERS|COMET|PYTHON|OMP|MKL|TORCH|CUDA)\w*")
+
+
+def set_environment_of_the_session() -> None:
+    """Takes the variables of now, before a test sets others, as those of what all are forked from.
+
+    Once all test modules are imported: libraries set variables of their own then.
+    """
+    _SERVER_ENVIRONMENT.update({**os.environ, **_ALWAYS})
 
 
 class Preloaded:
@@ -44,7 +67,7 @@ class Preloaded:
         script: what it runs as ``__main__``.
         arguments: of the script.
         cwd: where it runs.
-        environment: all of its variables, see `can_have`; usually those of now.
+        environment: all of its variables, see `read_on_import`; usually those of now.
     """
 
     def __init__(
@@ -55,7 +78,8 @@ class Preloaded:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         environment = _of_now() if environment is None else dict(environment)
-        assert self.can_have(environment), "libraries read on import what this test sets"
+        differing = self.read_on_import(environment)
+        assert not differing, f"libraries read on import what is set here: {differing}"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_HEAVY)
         for name in ("LINES", "COLUMNS"):  # readline sets them where os.environ does not see it
@@ -80,11 +104,11 @@ class Preloaded:
         self._process.start()
 
     @staticmethod
-    def can_have(environment: Mapping[str, str]) -> bool:
-        """Whether its libraries, imported under other variables, cannot know the difference."""
-        names = {*environment, *_SERVER_ENVIRONMENT}
+    def read_on_import(environment: Mapping[str, str]) -> list[str]:
+        """The variables by which libraries could know that they were imported under others."""
+        names = sorted({*environment, *_SERVER_ENVIRONMENT})
         differ = [n for n in names if environment.get(n) != _SERVER_ENVIRONMENT.get(n)]
-        return not any(_READ_ON_IMPORT.fullmatch(name) for name in differ)
+        return [name for name in differ if _READ_ON_IMPORT.fullmatch(name)]
 
     @property
     def pid(self) -> int:
@@ -126,6 +150,7 @@ def _run(
     environments: tuple[dict[str, str], dict[str, str]],
     shown: list[str],
 ) -> None:
+    gc.freeze()  # a collection that looks through the libraries takes longer than most runs' steps
     for number, path in enumerate(shown, start=1):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(handle, number)

@@ -122,12 +122,21 @@ def test_cut_in_the_middle_and_repeated(hub, saved):
     assert len(commits(hub)) == 1
 
 
+UNCHECKED_PUSH = """
+import sys
+import speaker_encoder.hub.push as push
+from speaker_encoder.cli.main import main
+push.check_contents = lambda *_: None
+sys.exit(main(["push", *sys.argv[1:]]))
+"""
+
+
 @pytest.mark.slow
 def test_killed_in_the_middle_and_repeated(hub, make_encoder, hub_environment, tmp_path):
     make_encoder("dvector").save_pretrained(tmp_path / "saved")
     hub.order("slow", "/storage/", method="PUT", seconds=60)
-    command = [sys.executable, "-m", "speaker_encoder", "push", str(tmp_path / "saved")]
-    command += ["--repo_id", "someone/mine", "--private"]
+    arguments = [str(tmp_path / "saved"), "--repo_id", "someone/mine", "--private"]
+    command = [sys.executable, "-c", UNCHECKED_PUSH, *arguments]  # it is killed after its check
     process = subprocess.Popen(command, env=hub_environment, cwd=tmp_path)
     limit = time.monotonic() + 120
     while not any("/storage/" in request.path for request in hub.received):
@@ -136,6 +145,7 @@ def test_killed_in_the_middle_and_repeated(hub, make_encoder, hub_environment, t
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not commits(hub)
+    command = [sys.executable, "-m", "speaker_encoder", "push", *arguments]
     done = subprocess.run(
         command, env=hub_environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
@@ -144,15 +154,6 @@ def test_killed_in_the_middle_and_repeated(hub, make_encoder, hub_environment, t
     assert len(commits(hub)) == 1
     assert set(commits(hub)[0].files) >= FILES
     assert hub.repositories["someone/mine"].private
-
-
-UNCHECKED_PUSH = """
-import sys
-import speaker_encoder.hub.push as push
-from speaker_encoder.cli.main import main
-push.check_contents = lambda *_: None
-sys.exit(main(["push", *sys.argv[1:]]))
-"""
 
 
 @pytest.mark.slow

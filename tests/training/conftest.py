@@ -43,12 +43,12 @@ class TrainingRun:
     ) -> Preloaded | subprocess.Popen:
         """Starts the command with its libraries imported already, or in a fresh interpreter.
 
-        Fresh is what has a launcher of its own, and what sets variables that are read on import.
+        Fresh must be what has a launcher of its own, or sets variables that are read on import.
         """
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         environment["SPEAKER_ENCODER_CACHE"] = str(self.folder / "cache")
         given = [f"--config={self.config_path}", *arguments]
-        if not (command or is_fresh) and Preloaded.can_have(environment):
+        if not (command or is_fresh):
             return Preloaded(REPOSITORY / "train_encoder.py", given, REPOSITORY, environment)
         return subprocess.Popen(
             [*(command or (sys.executable, "train_encoder.py")), *given],

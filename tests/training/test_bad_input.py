@@ -55,7 +55,7 @@ def test_recordings_that_are_in_no_speakers_folder(tmp_path):
 def test_one_speaker_is_too_few_and_no_encoder_is_loaded_for_that(tmp_path, no_network):
     corpus = CorpusWriter(tmp_path / "corpus").speakers("a", num_utterances=4)
     run = make_config(tmp_path / "a", corpus.root, pretrained=True, encoder_config=None)
-    message = refused(run)
+    message = refused(run, is_fresh=True)
     assert (
         "A training batch needs 4 different speakers, found 1. Add speakers, or lower " in message
     )
@@ -210,7 +210,8 @@ def test_a_disk_that_was_full_at_the_start_can_be_cleared_and_used(
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_a_hub_that_cannot_be_reached(tmp_path, clean_root):
-    message = refused(make_config(tmp_path / "a", clean_root, pretrained=True, encoder_config=None))
+    run = make_config(tmp_path / "a", clean_root, pretrained=True, encoder_config=None)
+    message = refused(run, is_fresh=True)
     assert "Could not load 'ecapa' (speechbrain/spkrec-ecapa-voxceleb on the Hub)" in message
     assert "cannot be reached, and there is no copy in the local cache" in message
     assert "hf download speechbrain/spkrec-ecapa-voxceleb --local-dir" in message
@@ -225,10 +226,10 @@ def test_secrets_are_never_written(tmp_path, clean_root, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", SECRETS[2])
     keys = {"comet": "auto", "comet_key": SECRETS[0], "hub_token": SECRETS[1], "max_steps": 1}
     run = make_config(tmp_path / "a", clean_root, **keys)
-    done = run.run()
+    done = run.run(is_fresh=True)
     assert "Comet cannot be used online" in done.stderr
     assert "comet_key" not in json.loads((run.path / "train_config.json").read_text())
-    checked = run.run("--validate_only")
+    checked = run.run("--validate_only", is_fresh=True)
     texts = [text.encode() for text in (done.stdout, done.stderr, checked.stdout, checked.stderr)]
     num_archives = 0
     for path in run.path.rglob("*"):

@@ -85,8 +85,9 @@ def test_an_error_has_its_traceback_and_a_signal_its_number(tmp_path):
 @pytest.mark.parametrize("name", ["HF_ENDPOINT", "COMET_URL_OVERRIDE", "OMP_NUM_THREADS"])
 def test_what_is_read_on_import_needs_a_fresh_process(name):
     environment = preloaded._of_now()
-    assert Preloaded.can_have({**environment, "SPEAKER_ENCODER_CACHE": "here"})
+    assert not Preloaded.read_on_import({**os.environ, **preloaded._ALWAYS})
+    assert not Preloaded.read_on_import({**environment, "SPEAKER_ENCODER_CACHE": "here"})
     changed = {**environment, name: "7"}
-    assert not Preloaded.can_have(changed)
-    with pytest.raises(AssertionError, match="read on import"):
+    assert Preloaded.read_on_import(changed) == [name]
+    with pytest.raises(AssertionError, match=rf"read on import what is set here: \['{name}'\]"):
         Preloaded(REPOSITORY / "train_encoder.py", [], REPOSITORY, changed)

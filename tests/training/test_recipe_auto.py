@@ -343,7 +343,7 @@ def test_validate_only_shows_what_would_be_chosen(short_run, capfd):
 @pytest.mark.ddp
 def test_two_processes_have_the_same_values(short_run):
     run = short_run(data_parallel=[0, 1], max_speakers=23, val_data_root=None)
-    run.run(is_fresh=True)
+    run.run()
     assert stored(run)["speakers_per_batch"] == 22
     assert run.results()["steps"] == 2
 
