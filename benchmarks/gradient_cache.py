@@ -118,9 +118,9 @@ def main() -> None:
     parser.add_argument("--model_name", default="wavlm-base", help="with random weights")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
-    parser.add_argument("--mini_batch_size", type=int, default=8, help="crops of a piece")
+    parser.add_argument("--mini_batch_size", type=int, default=16, help="crops of a piece")
     parser.add_argument(
-        "--batch", type=int, nargs=2, default=(4, 4), help="P and K of the batch that fits"
+        "--batch", type=int, nargs=2, default=(8, 4), help="P and K of the batch that fits"
     )
     parser.add_argument("--steps", type=int, default=3, help="steps of each timed run")
     parser.add_argument("--rounds", type=int, default=2, help="times both are timed in turn")

@@ -150,7 +150,7 @@ class StepTrainer(CheckpointTrainer):
             found = largest_piece(self.encoder.train(), batch_size, num_samples)
         progress.mini_batch_size = least_of_processes(found, self.args.device)
         _logger.info(
-            "mini_batch_size auto: gradients are computed for %d of %d crops at once",
+            "mini_batch_size auto: the graph of %d of the %d crops of a batch fits at once",
             *(progress.mini_batch_size, batch_size),
         )
 

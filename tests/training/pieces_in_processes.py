@@ -62,7 +62,14 @@ FAMILIES = {
 class Case:
     """A tiny encoder in training with a loss, and a batch: the share of one of the processes."""
 
-    def __init__(self, family: str, loss: str, *, precision: str | None = None) -> None:
+    def __init__(
+        self,
+        family: str,
+        loss: str,
+        *,
+        precision: str | None = None,
+        num_utterances: int = NUM_UTTERANCES,
+    ) -> None:
         name, encoder_config = FAMILIES[family]
         torch.manual_seed(0)
         self.encoder = SpeakerEncoder.from_name(name, False, encoder_config)
@@ -76,7 +83,7 @@ class Case:
         self.encoder.loss_fn.set_step(5)
         self.encoder.freeze_batch_norm()
         self.encoder.train()
-        num_utterances = 2 if "nt_xent" in loss else NUM_UTTERANCES
+        num_utterances = 2 if loss == "nt_xent" else num_utterances
         labels = torch.arange(NUM_SPEAKERS).repeat_interleave(num_utterances)
         waveforms = torch.randn(len(labels), 8000)
         rank, processes = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))

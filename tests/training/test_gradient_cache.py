@@ -56,6 +56,46 @@ def test_pieces_equal_one_graph_under_autocast():
     assert relative_difference(gradients, expected) <= 0.02
 
 
+def test_pieces_with_a_gradient_scaler_have_its_scale():
+    case = Case("wavlm", "softmax_prototypical")
+    case.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    _, gradients = case.by_pieces(5)
+    _, expected = case.at_once(5)
+    unscaled = {name: gradient / 1024 for name, gradient in gradients.items()}
+    assert relative_difference(unscaled, expected) <= 1e-5
+
+
+class Held:
+    """Counts the bytes that graphs hold at a time."""
+
+    now = peak = 0
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        Held.now += tensor.nbytes
+        Held.peak = max(Held.peak, Held.now)
+
+    def __del__(self):
+        Held.now -= self.tensor.nbytes
+
+
+def peak_bytes(step):
+    Held.now = Held.peak = 0
+    with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
+        step()
+    assert Held.now == 0
+    return Held.peak
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_larger_batch_needs_no_more_memory(family):
+    small, large = (Case(family, "ge2e", num_utterances=count) for count in (2, 8))
+    of_pieces = [peak_bytes(lambda case=case: case.by_pieces(4)) for case in (small, large)]
+    at_once = [peak_bytes(lambda case=case: case.at_once(4)) for case in (small, large)]
+    assert at_once[1] > 3 * at_once[0]
+    assert of_pieces[1] < 1.1 * of_pieces[0] < at_once[0]
+
+
 def test_running_statistics_move_once_a_step():
     case = Case("ecapa", "ge2e")
     case.encoder.freeze_batch_norm(False)
