@@ -65,6 +65,7 @@ BENCHMARKS = {
     "export": Benchmark("export", f"{EXPORT} 40 --rounds 1"),
     "attention": Benchmark("attention", ""),
     "gradient_cache": Benchmark("gradient_cache", "--data_dir {data_dir}", is_long=True),
+    "mixing": Benchmark("mixing", ""),
     "doctor": Benchmark("doctor", "--data_dir {data_dir} --part all", is_long=True),
     "losses": Benchmark(
         "losses", "--data_dir {data_dir} --output losses.md", is_long=True, has_rows=False

@@ -1,7 +1,8 @@
 """A Hugging Face Hub on loopback: the part of its protocol that the real client uses.
 
-Models only: create, validate-yaml, preupload, LFS batch, upload and verify, commit, info, tree,
-resolve with ETag and redirect, private repositories and tokens. Faults can be ordered.
+Models, and datasets that are there already: create, validate-yaml, preupload, LFS batch, upload and
+verify, commit, info, tree, resolve with ETag and redirect, private repositories and tokens. Faults
+can be ordered.
 """
 
 from __future__ import annotations
@@ -369,16 +370,24 @@ class _Handler(BaseHTTPRequestHandler):
             private = self.server.repositories[repo_id].private
             self._json({"id": repo_id, "sha": commit.sha, "private": private, "siblings": siblings})
 
-    def tree(self, body: bytes, repo_id: str, revision: str) -> None:
+    def tree(self, body: bytes, repo_id: str, revision: str, folder: str | None = None) -> None:
         commit = self._commit_of(repo_id, revision)
         if commit is None:
             return
-        parse_qs(urlparse(self.path).query)
-        entries = []
+        is_flat = parse_qs(urlparse(self.path).query).get("recursive") == ["false"]
+        entries, folders = [], set()
         for name, content in sorted(commit.files.items()):
+            if not name.startswith(f"{folder}/" if folder else ""):
+                continue
+            below, _, rest = name[len(f"{folder}/" if folder else "") :].partition("/")
+            if is_flat and rest:
+                folders.add(f"{folder}/{below}" if folder else below)
+                continue
             entry = {"type": "file", "path": name, "size": len(content)}
             entry["oid"] = hashlib.sha1(content).hexdigest()
             entries.append(entry)
+        oid = hashlib.sha1(b"").hexdigest()
+        entries += [{"type": "directory", "path": p, "size": 0, "oid": oid} for p in folders]
         self._json(entries)
 
     def resolve(self, body: bytes, repo_id: str, revision: str, name: str) -> None:
@@ -399,13 +408,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(b"", headers, 302)
 
     def _send_range(self, content: bytes, headers: dict[str, str]) -> None:
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if wanted is None:
             self._send(content, headers)
             return
-        start = int(wanted[1])
-        headers = {**headers, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-        self._send(content[start:], headers, 206)
+        start, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
+        headers = {**headers, "Content-Range": f"bytes {start}-{last}/{len(content)}"}
+        self._send(content[start : last + 1], headers, 206)
 
 
 def _oid(name: str, content: bytes) -> str:
@@ -416,6 +425,7 @@ def _oid(name: str, content: bytes) -> str:
 
 
 _ID = r"([\w.-]+/[\w.-]+)"
+_KIND = "(?:models|datasets)"
 _ROUTES = (
     (r"/api/whoami-v2", ("GET",), _Handler.whoami),
     (r"/api/repos/create", ("POST",), _Handler.create),
@@ -423,12 +433,12 @@ _ROUTES = (
     (rf"/api/models/{_ID}/preupload/([^/]+)", ("POST",), _Handler.preupload),
     (rf"/api/models/{_ID}/commit/([^/]+)", ("POST",), _Handler.commit),
     (rf"/api/models/{_ID}/branch/([^/]+)", ("POST",), _Handler.create_branch),
-    (rf"/api/models/{_ID}/tree/([^/]+)", ("GET",), _Handler.tree),
-    (rf"/api/models/{_ID}/revision/([^/]+)", ("GET",), _Handler.info),
-    (rf"/api/models/{_ID}", ("GET",), _Handler.info),
+    (rf"/api/{_KIND}/{_ID}/tree/([^/]+)(?:/(.+))?", ("GET",), _Handler.tree),
+    (rf"/api/{_KIND}/{_ID}/revision/([^/]+)", ("GET",), _Handler.info),
+    (rf"/api/{_KIND}/{_ID}", ("GET",), _Handler.info),
     (rf"/{_ID}\.git/info/lfs/objects/batch", ("POST",), _Handler.lfs_batch),
     (r"/storage/([0-9a-f]{64})", ("PUT",), _Handler.store),
     (r"/storage/([0-9a-f]{64})", ("GET", "HEAD"), _Handler.fetch_object),
     (r"/verify", ("POST",), _Handler.verify),
-    (rf"/{_ID}/resolve/([^/]+)/(.+)", ("GET", "HEAD"), _Handler.resolve),
+    (rf"(?:/datasets)?/{_ID}/resolve/([^/]+)/(.+)", ("GET", "HEAD"), _Handler.resolve),
 )

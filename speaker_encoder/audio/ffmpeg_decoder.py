@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speaker_encoder.audio.formats import AudioError, AudioInfo
+from speaker_encoder.audio.member import find_member, open_binary, open_member
 
 if TYPE_CHECKING:
     import av
@@ -97,9 +98,14 @@ def _open(
 
     from speaker_encoder.audio.header import check_is_file
 
+    member = find_member(path)
     try:
-        url = "file:" + os.path.abspath(os.fspath(path))
-        container = av.open(url, options={"protocol_whitelist": "file"})
+        if member is None:
+            url = "file:" + os.path.abspath(os.fspath(path))
+            container = av.open(url, options={"protocol_whitelist": "file"})
+        else:
+            options = {"protocol_whitelist": "none"}
+            container = av.open(open_member(member), "r", options=options)
     except FFmpegError as error:
         check_is_file(path)
         detail = str(error.strerror)
@@ -210,7 +216,7 @@ def _has_no_length(path: str | os.PathLike[str], container: "InputContainer") ->
         return True
     if container.format.name != "mp3":
         return False
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         head = file.read(_MP3_HEAD_BYTES)
     return not any(tag in head for tag in (b"Xing", b"Info", b"VBRI"))
 

@@ -5,6 +5,7 @@ import stat
 
 from speaker_encoder.audio import ffmpeg_decoder, libsndfile_decoder
 from speaker_encoder.audio.formats import AudioError, AudioInfo, is_read_by_ffmpeg
+from speaker_encoder.audio.member import find_member
 from speaker_encoder.audio.promised_size import missing_bytes
 
 
@@ -29,11 +30,13 @@ def read_info(path: str | os.PathLike[str]) -> AudioInfo:
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Checks what the file system knows of the file.
+    """Checks what the file system knows of the file; of a recording in a shard, nothing.
 
     Raises:
         AudioError: no such file, a broken link, a folder, a device, 0 bytes, no permission.
     """
+    if find_member(path) is not None:
+        return
     try:
         status = os.stat(path)
     except FileNotFoundError as error:

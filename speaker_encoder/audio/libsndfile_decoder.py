@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speaker_encoder.audio.formats import AudioError, AudioInfo, extension_of
+from speaker_encoder.audio.member import find_member, open_member
 
 if TYPE_CHECKING:
     import soundfile
@@ -21,7 +22,7 @@ def read_header(path: str | os.PathLike[str]) -> AudioInfo:
     Raises:
         AudioError: not audio, or truncated.
     """
-    with _open(path) as file:
+    with _open(path, is_for_header=True) as file:
         info = AudioInfo(file.frames, file.samplerate, file.channels)
         if extension_of(path) == ".flac" and info.num_samples > 0:
             _check_last_sample(file, path)
@@ -62,12 +63,16 @@ def decode(
     return waveform
 
 
-def _open(path: str | os.PathLike[str]) -> "soundfile.SoundFile":
+def _open(path: str | os.PathLike[str], *, is_for_header: bool = False) -> "soundfile.SoundFile":
     """The opened file; bytes, since a name need not be valid Unicode."""
     import soundfile
 
+    member = find_member(path)
     try:
-        file = soundfile.SoundFile(os.fsencode(path))
+        if member is None:
+            file = soundfile.SoundFile(os.fsencode(path))
+        else:
+            file = soundfile.SoundFile(open_member(member, is_for_header=is_for_header))
     except soundfile.LibsndfileError as error:
         from speaker_encoder.audio.header import check_is_file
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from speaker_encoder.audio.formats import extension_of
+from speaker_encoder.audio.member import open_binary
 
 # What programs that write wav to a pipe put where they do not know the length.
 UNKNOWN_SIZES = frozenset({0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000})
@@ -23,10 +24,17 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
     if measure is None:
         return 0
     try:
-        with open(path, "rb", buffering=4096) as file:
-            return max(0, measure(file) - os.fstat(file.fileno()).st_size)
+        with open_binary(path) as file:
+            return max(0, measure(file) - _size_of(file))
     except OSError:
         return 0
+
+
+def _size_of(file: BinaryIO) -> int:
+    position = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return size
 
 
 def _riff_size(file: BinaryIO) -> int:
@@ -63,7 +71,7 @@ def _mp4_size(file: BinaryIO) -> int:
 
     Source: ISO/IEC 14496-12, 4.2 (size 1: a 64-bit size follows; size 0: up to the end).
     """
-    end, size_of_file = 0, os.fstat(file.fileno()).st_size
+    end, size_of_file = 0, _size_of(file)
     for _ in range(_MAX_CHUNKS):
         file.seek(end)
         head = file.read(16)

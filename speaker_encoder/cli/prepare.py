@@ -9,6 +9,7 @@ example:
   speaker-encoder prepare musan --archives musan.tar.gz --output_dir corpora/musan
   speaker-encoder prepare kaldi --archives data/train --output_dir corpora/train
   speaker-encoder prepare folders --archives mine --output_dir mine --kaldi data/mine
+  speaker-encoder prepare folders --archives mine --output_dir mine --shards shards/mine
 """
 
 from __future__ import annotations
@@ -84,6 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--kaldi", type=Path, metavar="DIR", help="write a Kaldi data folder too")
     parser.add_argument(
+        "--shards", type=Path, metavar="DIR", help="write tar shards too, of all recordings, mixed"
+    )
+    parser.add_argument(
+        "--shard_size", type=float, default=1000.0, metavar="MB", help="of a shard (default: 1000)"
+    )
+    parser.add_argument(
         "--num_workers",
         type=int,
         default=os.cpu_count() or 1,
@@ -110,6 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         split_seconds=arguments.split_seconds,
         split_hop=arguments.split_hop,
         kaldi_dir=arguments.kaldi and arguments.kaldi.expanduser(),
+        shards_dir=arguments.shards and arguments.shards.expanduser(),
+        shard_megabytes=arguments.shard_size,
         num_workers=arguments.num_workers,
     )
     check_writable(options.output_dir.absolute(), "the output folder")
@@ -136,7 +145,7 @@ class _Bars:
     def __call__(self, what: str, done: int, total: int) -> None:
         if self._bar is None or what != self._what:
             self.close()
-            is_bytes = not what.startswith(("converting", "splitting", "cutting"))
+            is_bytes = not what.startswith(("converting", "splitting", "cutting", "writing"))
             self._bar = self._new(
                 total=total, desc=what, unit="B" if is_bytes else " files", unit_scale=is_bytes,
                 disable=not sys.stderr.isatty(), leave=False,
@@ -160,6 +169,8 @@ def _report(prepared: Prepared) -> None:
         print(prepared.corpus.summary())
     for path, count in prepared.lists.items():
         print(f"{path}: {count} lines")
+    if prepared.shards:
+        print(f"{prepared.shards[0].parent}: {len(prepared.shards)} shards")
     for path, reason in list(prepared.failures.items())[:_FAILURES_SHOWN]:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     if len(prepared.failures) > _FAILURES_SHOWN:

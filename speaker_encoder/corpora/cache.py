@@ -61,7 +61,7 @@ class HeaderCache:
 
     def put(self, path: str, size: int, mtime_ns: int, header: Header) -> None:
         """Stores a header, but of a file that may still be written."""
-        if mtime_ns > time.time_ns() - _SETTLED_NS:
+        if not is_settled(mtime_ns):
             return
         if header.info is None:
             self._kept[path] = [size, mtime_ns, header.reason, header.detail]
@@ -77,19 +77,29 @@ class HeaderCache:
         if not self._num_added and len(self._kept) == len(self._records):
             return
         text = json.dumps({"version": _VERSION, "files": self._kept}, separators=(",", ":"))
+        write_cache(self.path, text)
+
+
+def is_settled(mtime_ns: int) -> bool:
+    """Whether a file that is changed again would surely get another time stamp."""
+    return mtime_ns <= time.time_ns() - _SETTLED_NS
+
+
+def write_cache(path: Path, text: str) -> None:
+    """Writes a file of the cache, whole or not at all; that it cannot be written is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
-            try:
-                with os.fdopen(handle, "w", encoding="ascii") as file:
-                    file.write(text)
-                os.replace(temporary, self.path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-        except OSError as error:
-            _logger.warning("The scan could not be cached in %s: %s", self.path.parent, error)
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        _logger.warning("The scan could not be cached in %s: %s", path.parent, error)
 
 
 def _load(path: Path) -> dict[str, list]:

@@ -6,17 +6,20 @@ import gc
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 from speaker_encoder.corpora.cache import Header, HeaderCache
 from speaker_encoder.corpora.headers import read_headers
 from speaker_encoder.corpora.layouts import LAYOUTS, Candidate, Collected, ScanRequest
 from speaker_encoder.corpora.records import Corpus, ExcludedFile, Utterance
+from speaker_encoder.corpora.shards import folder_of, is_address
 from speaker_encoder.errors import UserError
 
 # Of several files that differ in their extension only, the first of these is taken.
 _PREFERRED_EXTENSIONS = (".wav", ".flac")
 _GENERIC_LAYOUTS = ("folders", "sessions")
+_SHARDS = ("webdataset", "huggingface")
 
 
 @contextlib.contextmanager
@@ -46,7 +49,9 @@ def scan(
     """A corpus as a sorted table of utterances.
 
     Args:
-        root: the folder of the corpus, or a list file (its paths are relative to its folder).
+        root: the folder of the corpus, or a list file (its paths are relative to its folder), or
+            shards: ``vox-{000..120}.tar``, ``https://host/{000..120}.tar``,
+            ``hf://datasets/user/name/data/train-*.parquet``.
         layout: a name of ``LAYOUTS``, or ``"auto"``.
         list_path: a list file with lines ``speaker path``, the paths relative to ``root``.
         multi_rec_session: says that a corpus of no known layout is ``speaker/session/file``.
@@ -62,14 +67,24 @@ def scan(
     Raises:
         UserError: the root is missing or empty, the layout is unknown, or no audio is found.
     """
-    request = _check_request(root, layout, list_path, multi_rec_session)
+    request = replace(
+        _check_request(root, layout, list_path, multi_rec_session),
+        cache_dir=cache_dir,
+        use_cache=use_cache,
+        show_progress=show_progress,
+    )
     name = _choose_layout(request, layout)
     collected = LAYOUTS[name](request).collect()
     if not collected.candidates:
         raise UserError(_explain_nothing(request, name, collected))
     candidates = _take_one_of_each(collected)
-    cache = HeaderCache(request.list_path or request.root, cache_dir) if use_cache else None
-    headers = read_headers(candidates, cache, num_workers=num_workers, show_progress=show_progress)
+    if collected.infos:
+        headers = [Header(collected.infos[file.path]) for file in candidates]
+    else:
+        cache = HeaderCache(request.list_path or request.root, cache_dir) if use_cache else None
+        headers = read_headers(
+            candidates, cache, num_workers=num_workers, show_progress=show_progress
+        )
     utterances = _build_utterances(candidates, headers, collected)
     if not utterances:
         raise UserError(_explain_nothing(request, name, collected))
@@ -99,6 +114,15 @@ def _check_request(
             "Layout 'folders' is speaker/file and has no sessions, but multi_rec_session is true. "
             "Use layout 'sessions' or 'auto', or set multi_rec_session to false."
         )
+    if is_address(root) and not os.path.isdir(root):
+        if list_path is not None:
+            raise UserError(
+                f"A list file is given for {root}. Give the folder of the shards, and in the list "
+                "paths below it such as 000000.tar#1536+48000/p226_001.flac."
+            )
+        if layout not in ("auto", *_SHARDS):
+            raise UserError(f"The corpus {root} is of shards, not of layout {layout!r}.")
+        return ScanRequest(folder_of(root), address=root)
     if not os.path.lexists(root):
         raise UserError(f"The corpus {root} does not exist. Check the path.")
     if os.path.isfile(root):
@@ -121,15 +145,23 @@ def _choose_layout(request: ScanRequest, layout: str) -> str:
     """The name of the layout; the folders are walked here unless a list says what there is."""
     if layout == "list" or request.list_path is not None:
         return "list"
+    if layout in _SHARDS:
+        return layout
+    if request.address is not None:
+        return next(name for name in reversed(_SHARDS) if LAYOUTS[name].recognises(request))
     if layout == "kaldi" or (layout == "auto" and LAYOUTS["kaldi"].recognises(request)):
         return "kaldi"  # its recordings lie anywhere
     tree = request.tree
     if not any(tree.audio_folders()):
+        if layout == "auto":
+            for name in _SHARDS:
+                if LAYOUTS[name].recognises(request):
+                    return name
         raise UserError(_explain_no_audio(request))
     if layout != "auto":
         return layout
     for name, candidate in LAYOUTS.items():
-        if name not in _GENERIC_LAYOUTS and candidate.recognises(request):
+        if name not in (*_GENERIC_LAYOUTS, *_SHARDS) and candidate.recognises(request):
             return name
     if request.multi_rec_session or LAYOUTS["sessions"].recognises(request):
         return "sessions"

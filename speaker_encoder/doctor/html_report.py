@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+from speaker_encoder.audio import AudioError
+from speaker_encoder.audio.member import find_member, open_member
 from speaker_encoder.doctor.examine import Diagnosis
 from speaker_encoder.doctor.findings import KINDS, Finding
 from speaker_encoder.doctor.report import path_below
@@ -45,7 +47,7 @@ class _Players:
         source = self._source(path)
         audio = (
             f'<audio controls preload="none" src="{source}"></audio>' if source
-            else '<span class="note">a browser cannot play this format</span>'
+            else '<span class="note">a browser cannot play this from here</span>'
         )  # fmt: skip
         return f'<span class="player">{escape(label)}{audio}</span>'
 
@@ -58,16 +60,25 @@ class _Players:
 
     def _inside(self, path: str, media_type: str) -> str:
         """A data URI, as long as there is room; a file that is shown twice takes it twice."""
+        member = find_member(path)
         try:
-            if os.path.getsize(path) * 4 / 3 > self._left:
+            if member is None and os.path.getsize(path) * 4 / 3 > self._left:
                 return ""
-            source = data_uri(Path(path).read_bytes(), media_type)
-        except OSError:  # it was there when it was measured; the address will not play either
+            content = Path(path).read_bytes() if member is None else open_member(member).read()
+        except (
+            OSError,
+            AudioError,
+        ):  # it was there when it was measured
+            return ""
+        source = data_uri(content, media_type)
+        if len(source) > self._left:
             return ""
         self._left -= len(source)
         return source
 
     def _beside(self, path: str) -> str:
+        if find_member(path) is not None:
+            return ""
         return quote(os.fsencode(os.path.relpath(path, self._folder)))
 
 

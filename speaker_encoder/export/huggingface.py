@@ -13,12 +13,12 @@ from typing import Any
 
 from speaker_encoder.audio import AudioError, read_info
 from speaker_encoder.corpora import Utterance
+from speaker_encoder.corpora.shards.parquet_index import SPEAKER_COLUMNS
 from speaker_encoder.errors import UserError
 from speaker_encoder.export.names import parts_of, safe_name, safe_path
 from speaker_encoder.export.options import ExportOptions
 from speaker_encoder.export.source import FailedFile, Item, Source, parquet_files
 
-SPEAKER_COLUMNS = ("speaker_id", "speaker", "spk_id", "client_id", "speaker_name")
 ID_COLUMNS = ("utterance_id", "id", "file", "path", "segment_id")
 
 

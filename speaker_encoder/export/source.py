@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from speaker_encoder.audio import AudioError, read_info
+from speaker_encoder.audio.member import find_member
+from speaker_encoder.audio.ranges import FileState, state_of
 from speaker_encoder.corpora import LAYOUTS, Corpus, ExcludedFile, Utterance, scan
+from speaker_encoder.corpora.shards import is_address
 from speaker_encoder.errors import UserError
 from speaker_encoder.export.names import parts_of, safe_name, safe_path
 from speaker_encoder.export.options import ExportOptions, check_choice
@@ -100,7 +104,7 @@ def open_source(options: ExportOptions) -> Source:
         UserError: the corpus is missing or has no audio, or its layout is unknown.
     """
     layout = _layout(options)
-    if layout == HUGGINGFACE:
+    if layout == HUGGINGFACE and not is_address(options.dataset_dir):
         from speaker_encoder.export.huggingface import open_huggingface
 
         return open_huggingface(options)
@@ -110,6 +114,11 @@ def open_source(options: ExportOptions) -> Source:
         multi_rec_session=options.multi_rec_session,
         show_progress=options.show_progress,
     )
+    if options.output_dir is None and find_member(corpus.utterances[0].path) is not None:
+        raise UserError(
+            "The audio of shards lies in them: there is no folder to write embeddings beside it. "
+            "Give --output_dir."
+        )
     label = options.dataset_name if options.dataset_name != "auto" else corpus.layout
     source = Source(Path(corpus.root), corpus.layout, label, [])
     _add_items(source, corpus.utterances)
@@ -153,10 +162,11 @@ def parquet_files(folder: Path) -> list[Path]:
 
 def _add_items(source: Source, utterances: Sequence[Utterance]) -> None:
     root = os.fspath(source.root)
+    shards: dict[str, FileState] = {}
     for utterance in utterances:
         relative = os.path.relpath(utterance.path, root)
         try:
-            status = os.stat(utterance.path)
+            size, time = _size_and_time(utterance.path, shards)
         except OSError as error:
             source.failures.append(
                 FailedFile(
@@ -164,7 +174,19 @@ def _add_items(source: Source, utterances: Sequence[Utterance]) -> None:
                 )
             )
             continue
-        source.items.append(Item(utterance, relative, status.st_size, status.st_mtime_ns))
+        source.items.append(Item(utterance, relative, size, time))
+
+
+def _size_and_time(path: str, shards: dict[str, FileState]) -> tuple[int, int]:
+    """What tells when audio has changed; of a recording in a shard, the shard's."""
+    member = find_member(path)
+    if member is None:
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
+    if member.shard not in shards:
+        shards[member.shard] = state_of(member.shard)
+    state = shards[member.shard]
+    return state.size, zlib.crc32(state.stamp.encode())
 
 
 def _sort_excluded(source: Source, corpus: Corpus) -> None:
@@ -184,7 +206,7 @@ def _sort_excluded(source: Source, corpus: Corpus) -> None:
 
 
 def _is_failure(file: ExcludedFile) -> bool:
-    if file.reason in ("broken link", "listed but not there"):
+    if file.reason in ("broken link", "listed but not there", "truncated or damaged shard"):
         return True
     if os.path.isdir(file.path):
         return False

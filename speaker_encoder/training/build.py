@@ -18,7 +18,7 @@ from speaker_encoder.training.closeness import build_closeness
 from speaker_encoder.training.config_checks import loss_with_activation
 from speaker_encoder.training.data import Split
 from speaker_encoder.training.dataset import CropDataset, ShortUtterances, Views
-from speaker_encoder.training.distributed import GatheredLoss, num_processes
+from speaker_encoder.training.distributed import GatheredLoss, is_main_process, num_processes
 from speaker_encoder.training.freezing import freeze_parameters
 from speaker_encoder.training.gradient_cache import check_pieces
 from speaker_encoder.training.head_first import build_head_first
@@ -27,6 +27,7 @@ from speaker_encoder.training.optimizers import layer_scales
 from speaker_encoder.training.replay import num_replay_speakers
 from speaker_encoder.training.run_dir import RunDirectory
 from speaker_encoder.training.sampler import SpeakerBatchSampler
+from speaker_encoder.training.stream_order import StreamedBatchSampler, is_streamed
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -186,16 +187,7 @@ def build_batches(
         seed, window = config.seed + _VALIDATION_SEED, (window_seconds(config)[1],) * 2
     is_training = split.name == "training"
     views = cast(Views, config.views if is_training else "speaker")
-    sampler = SpeakerBatchSampler(
-        split.utterances,
-        split.groups,
-        *size,
-        seed,
-        config.max_utterances_per_speaker if is_training else None,
-        is_of_views=views != "speaker",
-        replayed=split.replayed,
-        replay_per_batch=num_replay_speakers(vars(config)) if split.replayed else 0,
-    )
+    sampler = _build_sampler(config, split, size, seed)
     dataset = CropDataset(
         split.utterances,
         split.groups,
@@ -209,6 +201,33 @@ def build_batches(
         size[1] if views != "speaker" else 1,
     )
     return dataset, sampler
+
+
+def _build_sampler(
+    config: TrainConfig, split: Split, size: tuple[int, int], seed: int
+) -> SpeakerBatchSampler:
+    """Gives the sampler of a split: of shards that the buffer does not hold, one of its own."""
+    is_training = split.name == "training"
+    keywords: dict[str, Any] = {
+        "max_utterances_per_speaker": config.max_utterances_per_speaker if is_training else None,
+        "is_of_views": is_training and config.views != "speaker",
+        "replayed": split.replayed,
+        "replay_per_batch": num_replay_speakers(vars(config)) if split.replayed else 0,
+    }
+    examples = (split.utterances, split.groups, *size, seed)
+    members = [
+        index
+        for name, group in split.groups.items()
+        if name not in split.replayed
+        for index in group
+    ]
+    is_small = not is_training or len(members) <= config.shuffle_buffer
+    if is_small or not is_streamed(split.utterances, members):
+        return SpeakerBatchSampler(*examples, **keywords)
+    sampler = StreamedBatchSampler(*examples, shuffle_buffer=config.shuffle_buffer, **keywords)
+    if is_main_process():
+        sampler.explain()
+    return sampler
 
 
 def build_arguments(config: TrainConfig, run: RunDirectory, device: str) -> TrainingArguments:

@@ -18,6 +18,7 @@ from speaker_encoder.training.config_kinds import (
 )
 
 _WEIGHT = Number(above=0)
+_SHARD_SUFFIXES = (".tar", ".parquet")
 _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 
 
@@ -46,11 +47,14 @@ class FilePath(Kind):
     Attributes:
         must_exist: "any" file or folder, a "file", or "" when it may be made later.
         words: other texts that are no path, such as "demo".
+        may_be_shards: takes the URL of shards too, and names of tar and parquet files with
+            wildcards; the scan finds out whether they exist.
     """
 
     must_exist: str = ""
     words: tuple[str, ...] = ()
     nullable: bool = False
+    may_be_shards: bool = False
 
     def _possible(self) -> str:
         what = {"any": "a folder or file that exists", "file": "a file that exists", "": "a path"}
@@ -63,6 +67,8 @@ class FilePath(Kind):
             return value
         path = expand_path(value)
         found = shown(value) if path == value else f"{shown(value)} ({path})"
+        if self.may_be_shards and ("://" in path or path.endswith(_SHARD_SUFFIXES)):
+            return path
         if self.must_exist and not os.path.exists(path):
             raise Refused(f"found {found}, which does not exist, {self._wanted()}")
         if self.must_exist == "file" and not os.path.isfile(path):

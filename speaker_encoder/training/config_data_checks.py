@@ -93,12 +93,26 @@ def _check_max_speakers(values: Values) -> str | None:
     return None
 
 
+def _check_shuffle_buffer(values: Values) -> str | None:
+    batch = values["speakers_per_batch"] * values["utterances_per_speaker"]
+    if values["shuffle_buffer"] < batch:
+        return (
+            f"shuffle_buffer: found {values['shuffle_buffer']}, a batch alone has {batch} "
+            "utterances (speakers_per_batch x utterances_per_speaker). Raise it"
+        )
+    return None
+
+
 _VIEW_KEYS = ("views", "utterances_per_speaker")
 
 DATA_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("use_data_augmentation", *_VIEW_KEYS, *AUGMENTATIONS), _check_augmentation),
     ((*_VIEW_KEYS, "augment_pitch_p", "use_data_augmentation"), _check_views),
     (("max_utterances_per_speaker", *_VIEW_KEYS), _check_cap),
+    (
+        ("shuffle_buffer", "speakers_per_batch", "utterances_per_speaker"),
+        _check_shuffle_buffer,
+    ),
     (
         (
             *("max_speakers", "speed_perturbation", "speakers_per_batch", "views"),

@@ -249,8 +249,12 @@ class SpeakerBatchSampler(Sampler[ExampleKey]):
             plan = plan_batches(self._utterances, self._speakers, *self._size, generator)
             return itertools.islice(plan, first, None)
         generator = np.random.default_rng([self._seed, _CAP_STREAM, self._epoch])
-        chosen = {
+        chosen = self._chosen(generator)
+        return plan_batches(self._utterances, chosen, *self._size, generator)
+
+    def _chosen(self, generator: np.random.Generator) -> dict[str, list[int]]:
+        """Gives the utterances of an epoch, where a speaker has a limit of them."""
+        return {
             name: generator.permutation(members)[: self._cap].tolist()
             for name, members in self._speakers.items()
         }
-        return plan_batches(self._utterances, chosen, *self._size, generator)

@@ -11,8 +11,8 @@ from speaker_encoder.errors import UserError
 
 
 def test_every_layout_has_an_example() -> None:
-    of_files = {"list", "kaldi"}  # tests of their own
-    assert set(EXAMPLES) | of_files == set(LAYOUTS)
+    with_tests = {"list", "kaldi", "webdataset", "huggingface"}  # of their own
+    assert set(EXAMPLES) | with_tests == set(LAYOUTS)
 
 
 @pytest.mark.parametrize("how", ["auto", "named"])

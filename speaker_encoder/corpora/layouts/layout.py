@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
+from speaker_encoder.audio import AudioInfo
 from speaker_encoder.corpora.records import ExcludedFile
 from speaker_encoder.corpora.tree import Folder, Tree, walk
 
@@ -20,11 +21,19 @@ class ScanRequest:
         root: an existing folder.
         list_path: the list of a corpus given as one.
         multi_rec_session: whether the user says that speakers have session folders.
+        address: of shards, where the corpus is no folder.
+        cache_dir: where scans are remembered; None is the user's cache folder.
+        use_cache: False reads all anew.
+        show_progress: a progress bar on stderr; None shows it on a terminal only.
     """
 
     root: str
     list_path: str | None = None
     multi_rec_session: bool = False
+    address: str | None = None
+    cache_dir: str | os.PathLike[str] | None = None
+    use_cache: bool = True
+    show_progress: bool | None = None
 
     @cached_property
     def tree(self) -> Tree:
@@ -52,12 +61,14 @@ class Collected:
         excluded: the audio files that were left out.
         ignored: kind -> number of files that are not audio at all.
         speaker_paths: speaker -> its first folder, also where there is no audio in it.
+        infos: path -> header, where the layout knows it already.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
     excluded: list[ExcludedFile] = field(default_factory=list)
     ignored: Mapping[str, int] = field(default_factory=Counter)
     speaker_paths: dict[str, str] = field(default_factory=dict)
+    infos: dict[str, AudioInfo] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

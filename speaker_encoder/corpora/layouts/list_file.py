@@ -4,6 +4,7 @@ import os
 from collections import Counter
 
 from speaker_encoder.audio import AUDIO_EXTENSIONS
+from speaker_encoder.audio.member import find_member
 from speaker_encoder.corpora.layouts.layout import Candidate, Collected, Layout
 from speaker_encoder.corpora.records import ExcludedFile
 from speaker_encoder.errors import UserError
@@ -14,8 +15,8 @@ _PROBLEMS_SHOWN = 10
 class ListFile(Layout):
     """Lines ``speaker path``, the path below the root; as the train lists of VoxCeleb's trainers.
 
-    The session is the folder of the file where ``multi_rec_session`` says so, or where the path
-    is of the form ``.../speaker/session/file``.
+    A path may be that of a recording in a shard. The session is the folder of the file where
+    ``multi_rec_session`` says so, or where the path is of the form ``.../speaker/session/file``.
     """
 
     pattern = "a text file with lines 'speaker path'"
@@ -76,8 +77,9 @@ class ListFile(Layout):
         if os.path.splitext(path)[1].lower() not in AUDIO_EXTENSIONS:
             collected.excluded.append(ExcludedFile(full_path, "not an audio file"))
             return
+        member = find_member(full_path)
         try:
-            status = os.stat(full_path)
+            status = os.stat(full_path if member is None else member.shard)
         except OSError as error:
             reason = "broken link" if os.path.islink(full_path) else "listed but not there"
             collected.excluded.append(ExcludedFile(full_path, reason, str(error.strerror)))

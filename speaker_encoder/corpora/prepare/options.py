@@ -38,6 +38,8 @@ class PrepareOptions:
         split_seconds: length of the pieces of noises; 0: they are not split.
         split_hop: seconds from piece to piece.
         kaldi_dir: a Kaldi data folder is written there too.
+        shards_dir: tar shards of the corpus are written there too.
+        shard_megabytes: of a shard, about.
         num_workers: recordings converted at a time.
     """
 
@@ -53,6 +55,8 @@ class PrepareOptions:
     split_seconds: float = 5.0
     split_hop: float = 3.0
     kaldi_dir: Path | None = None
+    shards_dir: Path | None = None
+    shard_megabytes: float = 1000.0
     num_workers: int = 2
 
     def __post_init__(self) -> None:
@@ -67,10 +71,11 @@ class PrepareOptions:
                 f"No corpus {self.corpus!r} can be prepared. Known: {', '.join(NAMES)}; nearest: "
                 f"{nearest!r}."
             )
-        for name in ("sampling_rate", "num_workers", "split_hop"):
+        names = {"shard_megabytes": "shard_size"}
+        for name in ("sampling_rate", "num_workers", "split_hop", "shard_megabytes"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
-                raise UserError(f"--{name} must be above 0, found {value}.")
+                raise UserError(f"--{names.get(name, name)} must be above 0, found {value}.")
         if not 0 <= self.split_seconds < math.inf:
             raise UserError(f"--split_seconds must be 0 or more, found {self.split_seconds}.")
 
@@ -81,6 +86,7 @@ class Prepared:
 
     Attributes:
         lists: the lists that were written, each with its number of lines.
+        shards: tars that were written, or were there.
         failures: recording -> why it could not be converted, cut or listed.
         unchecked: archives for which no sum is published.
         links: archive -> number of links in it, which were not unpacked.
@@ -88,6 +94,7 @@ class Prepared:
     """
 
     lists: dict[str, int] = field(default_factory=dict)
+    shards: list[Path] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
     links: dict[str, int] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from speaker_encoder.corpora.prepare.recordings import (
 from speaker_encoder.corpora.prepare.sources import find_archives
 from speaker_encoder.corpora.prepare.unpack import unpack
 from speaker_encoder.corpora.prepare.written import STATE_FOLDER
+from speaker_encoder.corpora.shards.write import write_shards
 from speaker_encoder.errors import UserError
 
 
@@ -77,6 +78,11 @@ def prepare(
             f"No recordings were found in {output}. To have an archive unpacked again, delete "
             f"{output / STATE_FOLDER / '<its name>.json'}.{first_failures(result)}"
         )
+    if options.shards_dir is not None:
+        if result.corpus is None:
+            raise UserError(f"--shards: {options.corpus} has no speakers. Leave it out.")
+        size = round(options.shard_megabytes * 1_000_000)
+        result.shards = write_shards(result.corpus, options.shards_dir, size, progress)
     return result
 
 

@@ -32,7 +32,7 @@ class ClosenessKeys:
         "weights learn; then everything does.",
     )
     replay_data_root: str | None = key(
-        FilePath("any", nullable=True),
+        FilePath("any", nullable=True, may_be_shards=True),
         None,
         "Folder or list file of a second corpus, with other speakers, some of whom are in every "
         "training batch, so that they are not forgotten; an epoch is one of the training corpus. "

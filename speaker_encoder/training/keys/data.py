@@ -16,12 +16,13 @@ class DataKeys:
     """The corpora, and how examples are made of them."""
 
     train_data_root: str = key(
-        FilePath("any", words=("demo",)),
+        FilePath("any", words=("demo",), may_be_shards=True),
         REQUIRED,
-        'Folder of the training corpus, or a list file; "demo": a corpus of synthetic voices.',
+        'Folder of the training corpus, or a list file, or shards (docs/streaming.md); "demo": a '
+        "corpus of synthetic voices.",
     )
     val_data_root: str | None = key(
-        FilePath("any", words=("demo",), nullable=True),
+        FilePath("any", words=("demo",), nullable=True, may_be_shards=True),
         None,
         "The same for validation, with other speakers; null: no validation.",
     )
@@ -47,7 +48,7 @@ class DataKeys:
         "File with lines `label path1 path2`: the trials of validation; null: all pairs.",
     )
     reference_data_root: str | None = key(
-        FilePath("any", nullable=True),
+        FilePath("any", nullable=True, may_be_shards=True),
         None,
         "Folder or list file of speech on which the encoder must not get worse, other speakers "
         "than those of training; its EER is measured at every validation. null: none.",
@@ -112,6 +113,13 @@ class DataKeys:
         None,
         "Utterances of a speaker in one epoch, at most, chosen anew for each epoch; rounded down "
         "to a multiple of utterances_per_speaker. null: no limit.",
+    )
+    shuffle_buffer: int = key(
+        integer(1),
+        20000,
+        "Training from shards: batches are drawn from so many utterances at a time, while the "
+        "shards are read nearly in order; at least a batch. A corpus with no more utterances is "
+        "mixed as one of files.",
     )
     views: str = key(
         choice("speaker", "utterance", "halves"),

@@ -1,0 +1,42 @@
+"""Shards of real speech, written by the libraries that their users write them with."""
+
+from pathlib import Path
+
+from speaker_encoder.corpora import Utterance
+
+
+def write_tars(folder: Path, utterances: list[Utterance], per_shard: int = 25) -> Path:
+    """Tars of the webdataset library; keys are the ids, with dashes for slashes."""
+    import webdataset
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pattern = str(folder / "%06d.tar")
+    with webdataset.ShardWriter(pattern, maxcount=per_shard, verbose=0) as writer:
+        for row in utterances:
+            path = Path(row.path)
+            sample = {"speaker_id": row.speaker_id, "session_id": row.session_id}
+            key = row.utterance_id.replace("/", "-")
+            writer.write({"__key__": key, path.suffix[1:]: path.read_bytes(), "json": sample})
+    return folder
+
+
+def write_parquet(
+    folder: Path, utterances: list[Utterance], per_shard: int = 25, has_lengths: bool = False
+) -> Path:
+    """Parquet files of the datasets library, in row groups of 10."""
+    import datasets
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, start in enumerate(range(0, len(utterances), per_shard)):
+        rows = []
+        for row in utterances[start : start + per_shard]:
+            path = Path(row.path)
+            name = row.utterance_id.replace("/", "-") + path.suffix
+            audio = {"bytes": path.read_bytes(), "path": name}
+            rows.append({"audio": audio, "speaker_id": row.speaker_id, "session": row.session_id})
+            if has_lengths:
+                rows[-1] |= {"num_samples": row.num_samples, "sampling_rate": row.sampling_rate}
+        table = datasets.Dataset.from_list(rows)
+        table = table.cast_column("audio", datasets.Audio(decode=False))
+        table.to_parquet(folder / f"train-{number:05d}.parquet", batch_size=10)
+    return folder
