@@ -58,6 +58,9 @@ GRADIENT_CACHE_GPU = (
     "--data_dir {data_dir} --model_name wavlm-large --device cuda --precision bf16 "
     "--mini_batch_size 32 --batch 8 8 --steps 20"
 )
+ENGINES_GPU = (
+    "--data_dir {data_dir} --device cuda --kinds ecapa wavlm-base wavlm-large --num_utterances 200"
+)
 BENCHMARKS = {
     "scan": Benchmark("scan", "--data_dir {data_dir}"),
     "crops": Benchmark("crops", "--data_dir {data_dir} --seconds 3"),
@@ -65,6 +68,8 @@ BENCHMARKS = {
     "export": Benchmark("export", f"{EXPORT} 40 --rounds 1"),
     "attention": Benchmark("attention", ""),
     "gradient_cache": Benchmark("gradient_cache", "--data_dir {data_dir}", is_long=True),
+    "page_faults": Benchmark("page_faults", "--kinds ecapa"),
+    "engines": Benchmark("engines", "--data_dir {data_dir} --rounds 3", is_long=True),
     "mixing": Benchmark("mixing", ""),
     "doctor": Benchmark("doctor", "--data_dir {data_dir} --part all", is_long=True),
     "losses": Benchmark(
@@ -82,6 +87,7 @@ BENCHMARKS = {
     ),
     "export_gpu": Benchmark("export", f"{EXPORT} 1000 --device cuda", needs_gpu=True),
     "gradient_cache_gpu": Benchmark("gradient_cache", GRADIENT_CACHE_GPU, needs_gpu=True),
+    "engines_gpu": Benchmark("engines", ENGINES_GPU, needs_gpu=True),
     "attention_gpu": Benchmark(
         "attention", "--device cuda --batch_seconds 160 --bf16", needs_gpu=True
     ),

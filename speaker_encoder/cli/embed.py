@@ -82,10 +82,21 @@ def _add_audio_arguments(parser: argparse.ArgumentParser) -> None:
                         help="leave longer utterances out")  # fmt: skip
     parser.add_argument("--batch_seconds", type=float, metavar="SECONDS",
                         help="audio of one batch; 0: one utterance at a time")  # fmt: skip
-    parser.add_argument("--num_workers", type=int, metavar="N", help="processes that decode")
+    parser.add_argument(
+        "--num_workers", type=_num_workers, metavar="N",
+        help="processes that decode; auto: on a CPU, they and the threads as is fastest, measured",
+    )  # fmt: skip
     parser.add_argument("--dtype", default="float32", help="float32 (default) or bfloat16")
+    parser.add_argument(
+        "--engine", default="torch",
+        help="torch (default), or ONNX Runtime on a CPU: onnx, onnx-int8 (not exact; wavlm only)",
+    )  # fmt: skip
     parser.add_argument("--multi_rec_session", action="store_true",
                         help="an unknown layout is speaker/session/file")  # fmt: skip
+
+
+def _num_workers(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -113,6 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_seconds=arguments.batch_seconds,
         num_workers=arguments.num_workers,
         dtype=arguments.dtype,
+        engine=arguments.engine,
         space=arguments.space,
         overwrite=arguments.overwrite,
         dry_run=arguments.dry_run,

@@ -1,20 +1,17 @@
-"""Decodes utterances and embeds them, several at once where the device likes that."""
+"""Embeds the utterances of a unit, several at once where the device likes that."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from speaker_encoder.audio import AudioError, resampled_num_samples
 from speaker_encoder.errors import UserError
 from speaker_encoder.export.decoding import UnitLoader, Waveform
+from speaker_encoder.export.engines import Engine
 from speaker_encoder.export.options import ExportOptions
 from speaker_encoder.export.planning import Unit, plan_batches, plan_units
 from speaker_encoder.export.source import Source
@@ -55,18 +52,21 @@ class Embedder:
 
     Args:
         encoder: in eval mode, on its device.
+        engine: computes its embeddings.
         loader: of the units.
-        options: windows, batches and dtype.
+        options: windows and batches.
     """
 
-    def __init__(self, encoder: SpeakerEncoder, loader: UnitLoader, options: ExportOptions) -> None:
+    def __init__(
+        self, encoder: SpeakerEncoder, engine: Engine, loader: UnitLoader, options: ExportOptions
+    ) -> None:
+        self._engine = engine
         self._encoder = encoder
         self._loader = loader
         rate = encoder.sampling_rate
         self._batch_samples = int(batch_seconds_for(encoder, options) * rate)
         self._window = _samples(options.windows_seconds, rate)
         self._hop = _samples(options.hop_seconds, rate)
-        self._is_bfloat16 = options.dtype == "bfloat16"
 
     def embed(
         self,
@@ -154,16 +154,9 @@ class Embedder:
     def _forward(self, waveforms: list[Waveform], result: EmbeddedUnit) -> torch.Tensor:
         import torch
 
-        from speaker_encoder.modeling.encoding import encode_batch
-
         start = time.perf_counter()
-        device_type = self._encoder.device.type
-        context: Any = (
-            torch.autocast(device_type, torch.bfloat16) if self._is_bfloat16 else nullcontext()
-        )
         try:
-            with context:
-                rows = encode_batch(self._encoder, waveforms)
+            rows = self._engine(waveforms)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"The device is out of memory with {len(waveforms)} utterances of up to "
@@ -221,98 +214,3 @@ def num_samples_of(source: Source, rate: int) -> list[int]:
         resampled_num_samples(item.utterance.num_samples, item.utterance.sampling_rate, rate)
         for item in source.items
     ]
-
-
-def embed_units(
-    encoder: SpeakerEncoder,
-    source: Source,
-    units: Sequence[Unit],
-    options: ExportOptions,
-    consume: Callable[[Unit, EmbeddedUnit], None],
-) -> None:
-    """Embeds units and hands each result over, in their order.
-
-    On a CPU, lanes of one thread each embed side by side: two threads on two utterances are
-    faster than two threads on one, and what a lane computes does not depend on how many there are.
-
-    Args:
-        encoder: on its device.
-        source: the corpus.
-        units: what to embed.
-        options: of the export.
-        consume: called in the caller's thread.
-    """
-    loader = UnitLoader(source, units, options, encoder.sampling_rate, encoder.min_num_samples)
-    embedder = Embedder(encoder, loader, options)
-    lengths = num_samples_of(source, encoder.sampling_rate)
-    with _lanes(encoder) as num_lanes:
-        num_workers = num_workers_for(encoder, options)
-        with ThreadPoolExecutor(num_lanes) as pool:
-
-            def start(number: int, loaded: Any) -> Future[EmbeddedUnit]:
-                def work() -> EmbeddedUnit:
-                    _, waveforms, failures = loader[number] if loaded is None else loaded
-                    unit = units[number]
-                    first = lengths[unit.indices[0]]
-                    return embedder.embed(unit, first, (waveforms, failures))
-
-                return pool.submit(work)
-
-            pending: deque[tuple[int, Future[EmbeddedUnit]]] = deque()
-            for number, loaded in _load(loader, num_workers):
-                pending.append((number, start(number, loaded)))
-                while len(pending) > num_lanes + 1:
-                    done, future = pending.popleft()
-                    consume(units[done], future.result())
-            for done, future in pending:
-                consume(units[done], future.result())
-
-
-def _load(loader: UnitLoader, num_workers: int) -> Iterator[tuple[int, Any]]:
-    """(number of the unit, what was loaded of it); None where the lane shall load it itself."""
-    if num_workers == 0:
-        yield from ((number, None) for number in range(len(loader)))
-        return
-    from torch.utils.data import DataLoader
-
-    batches: Iterable[Any] = DataLoader(
-        loader,  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        prefetch_factor=2,
-    )
-    for loaded in batches:
-        yield loaded[0], loaded
-
-
-def _as_it_is(loaded: Any) -> Any:
-    return loaded
-
-
-def num_workers_for(encoder: SpeakerEncoder, options: ExportOptions) -> int:
-    """Processes that decode; on a CPU the lanes decode for themselves."""
-    if options.num_workers is not None:
-        return options.num_workers
-    if encoder.device.type == "cpu":
-        return 0
-    import os
-
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, (os.cpu_count() or 1) // local - 1))
-
-
-@contextmanager
-def _lanes(encoder: SpeakerEncoder) -> Iterator[int]:
-    """How many units are embedded side by side; on a CPU as many as torch has threads."""
-    import torch
-
-    if encoder.device.type != "cpu":
-        yield 1
-        return
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield num_threads
-    finally:
-        torch.set_num_threads(num_threads)

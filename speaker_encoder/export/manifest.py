@@ -15,8 +15,9 @@ from speaker_encoder.export.files import write_bytes_atomically
 
 MANIFEST_NAME = "embeddings.manifest.json"
 _VERSION = 1
-_OWN_SPACE = "own"
-_PACKAGES = ("torch", "transformers", "speechbrain", "numpy", "soundfile", "soxr")
+_DEFAULTS_SINCE = {"space": "own", "engine": "torch"}
+"""Of settings that embeddings of before they were there did not name."""
+_PACKAGES = ("torch", "transformers", "speechbrain", "onnxruntime", "numpy", "soundfile", "soxr")
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,11 @@ class Provenance:
     @property
     def identity(self) -> str:
         """One word for all that an utterance's embedding depends on beside the audio."""
-        settings = dict(self.embedding_settings)
-        if settings.get("space") == _OWN_SPACE:  # as embeddings of before there were others
-            del settings["space"]
+        settings = {
+            name: value
+            for name, value in self.embedding_settings.items()
+            if (name, value) not in _DEFAULTS_SINCE.items()
+        }
         content = [self.model["weights_sha256"], settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -115,7 +118,7 @@ def refuse_other(
         if old_model.get("weights_sha256") != new.model["weights_sha256"]
         and old_model.get(name) != new.model[name]
     ]
-    old_settings = {"space": _OWN_SPACE, **entry["embedding"], **entry["speakers"]}
+    old_settings = {**_DEFAULTS_SINCE, **entry["embedding"], **entry["speakers"]}
     for name, value in {**new.embedding_settings, **new.speaker_settings}.items():
         if old_settings.get(name) != value:
             differences.append(f"{name}: there {old_settings.get(name)!r}, now {value!r}")

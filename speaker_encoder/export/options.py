@@ -13,6 +13,8 @@ from speaker_encoder.errors import UserError
 AVERAGES = ("mean", "normalized", "robust")
 DTYPES = ("float32", "bfloat16")
 SPACES = ("own", "pretrained")
+ENGINES = TORCH, ONNX, ONNX_INT8 = ("torch", "onnx", "onnx-int8")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class ExportOptions:
         min_seconds: shorter utterances are left out.
         max_seconds: longer ones are left out; None: none.
         batch_seconds: audio of one batch; 0: one utterance at a time; None: what the device likes.
-        num_workers: processes that decode; None: what the device likes.
+        num_workers: processes that decode; None: what the device likes; ``auto``: on a CPU, they
+            and the threads as is measured to be fastest.
         dtype: what the encoder computes in; files are float32 always.
+        engine: what computes it: ``torch``, or ONNX Runtime on a CPU: ``onnx``, ``onnx-int8``.
         space: ``own``, or ``pretrained``: mapped to that of the encoder before fine-tuning.
         overwrite: replace embeddings of another model or of other options.
         dry_run: say what would be done, write nothing.
@@ -59,8 +63,9 @@ class ExportOptions:
     min_seconds: float = 0.0
     max_seconds: float | None = None
     batch_seconds: float | None = None
-    num_workers: int | None = None
+    num_workers: int | str | None = None
     dtype: str = "float32"
+    engine: str = TORCH
     space: str = "own"
     overwrite: bool = False
     dry_run: bool = False
@@ -79,6 +84,7 @@ class ExportOptions:
         check_trim_method(self.trim_silence)
         check_choice("--average", self.average, AVERAGES)
         check_choice("--dtype", self.dtype, DTYPES)
+        check_choice("--engine", self.engine, ENGINES)
         check_choice("--space", self.space, SPACES)
         if not self.formats:
             raise UserError(f"No format is asked for. Known: {', '.join(FORMATS)}.")
@@ -107,8 +113,11 @@ class ExportOptions:
             )
         if self.batch_seconds is not None and self.batch_seconds < 0:
             problems.append(f"--batch_seconds must be at least 0, found {self.batch_seconds:g}.")
-        if self.num_workers is not None and self.num_workers < 0:
-            problems.append(f"--num_workers must be at least 0, found {self.num_workers}.")
+        workers = self.num_workers
+        if workers not in (None, AUTO) and not (isinstance(workers, int) and workers >= 0):
+            problems.append(f"--num_workers must be at least 0, or 'auto', found {workers!r}.")
+        if self.engine != TORCH and self.dtype != "float32":
+            problems.append(f"--dtype {self.dtype} is for --engine torch, found {self.engine}.")
         if problems:
             raise UserError("\n".join(problems))
 
@@ -119,6 +128,7 @@ class ExportOptions:
             "windows_seconds": self.windows_seconds,
             "hop_seconds": self.hop_seconds,
             "dtype": self.dtype,
+            "engine": self.engine,
             "space": self.space,
         }
 

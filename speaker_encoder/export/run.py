@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from speaker_encoder.errors import EXIT_DONE, UserError
 from speaker_encoder.export.conclusion import Conclusion, ExportOutcome
-from speaker_encoder.export.embedding import (
-    EmbeddedUnit,
-    batch_seconds_for,
-    embed_units,
-    plan_export,
-)
+from speaker_encoder.export.division import Divided
+from speaker_encoder.export.embedding import EmbeddedUnit, batch_seconds_for, plan_export
+from speaker_encoder.export.engines import check_engine, open_engine
 from speaker_encoder.export.files import (
     check_writable,
     explained_full_disk,
     write_bytes_atomically,
 )
 from speaker_encoder.export.formats import FORMATS, TableFormat
+from speaker_encoder.export.lanes import Work
 from speaker_encoder.export.manifest import (
     Provenance,
     read_manifest,
@@ -83,6 +81,7 @@ def embed_corpus(
     encoder = (encoder or load_encoder(options)).eval()
     for name in options.formats:
         FORMATS[name].check(encoder.embedding_dim)
+    check_engine(encoder, options, device)
     space = _space_of(options, encoder)
     provenance = Provenance(
         describe_model(encoder, options),
@@ -183,6 +182,7 @@ class _Export:
     def _embed(self, units: list[Unit], store: Store, run_id: str) -> None:
         left = self._units_left(units, store)
         self._restore_files(units, store)
+        engine = open_engine(self._encoder, self._source, left, self._options)
         part = PartWriter(self._targets.store_dir, self._provenance.identity, run_id)
         progress = progress_bar(self._source, left, store, self._options, self._processes)
         figures: dict[str, float] = {"utterances": 0.0, "audio_seconds": 0.0}
@@ -196,13 +196,11 @@ class _Export:
                 figures[name] = figures.get(name, 0.0) + value
             progress.advance(len(unit.indices), seconds)
 
-        import torch
-
-        num_lanes = torch.get_num_threads() if self._encoder.device.type == "cpu" else 1
         try:
-            embed_units(self._encoder, self._source, left, self._options, consume)
+            divided = Divided(Work(self._encoder, engine, self._source, self._options, consume))
+            divided.embed(left)
             figures["wall_seconds"] = time.perf_counter() - start
-            figures["lane_seconds"] = figures["wall_seconds"] * num_lanes
+            figures["lane_seconds"] = divided.lane_seconds
             part.add_figures(figures)
         finally:
             progress.close()

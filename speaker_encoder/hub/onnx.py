@@ -140,8 +140,12 @@ def check_onnx(
     return checks
 
 
-def open_session(path: Path) -> Any:
-    """Opens an ONNX file in ONNX Runtime on the CPU, with as many threads as torch has.
+def open_session(path: Path, num_threads: int | None = None) -> Any:
+    """Opens an ONNX file in ONNX Runtime on the CPU.
+
+    Args:
+        path: of the file.
+        num_threads: that compute; 1: the one that calls; None: as many as torch has.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -150,7 +154,7 @@ def open_session(path: Path) -> Any:
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NoSuchFile
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = num_threads or torch.get_num_threads()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidProtobuf, NoSuchFile) as error:

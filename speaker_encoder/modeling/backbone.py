@@ -107,6 +107,9 @@ class Backbone(nn.Module):
         """Gives ``feature_settings`` of a model of this family with random weights."""
         return {}
 
+    def get_input_embeddings(self) -> None:
+        """Gives None: speech comes in without a table of tokens, which FSDP looks for."""
+
     def freeze(
         self, *, train_only_head: bool = False, freeze_feature_encoder: bool = False
     ) -> None:

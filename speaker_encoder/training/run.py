@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY
+from speaker_encoder.modeling.cpu_kernels import keep_freed_memory
 from speaker_encoder.training.assembly import build_trainer
 from speaker_encoder.training.averaging import take_average
 from speaker_encoder.training.build import choose_device
@@ -73,6 +74,8 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
 
     transformers_logging.disable_progress_bar()  # of writing a model's files, within our own
     device = choose_device(config)
+    if device == "cpu":
+        keep_freed_memory()
     _join_processes(device)
     if config.stages:
         from speaker_encoder.training.stages import train_stages
