@@ -12,3 +12,11 @@ class UserError(ValueError):
     Commands show its text on stderr without a traceback and end with exit code 2. The text
     says what was wanted, what was found, and what to do.
     """
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of a run, or its machine, is gone.
+
+    Commands show its text on stderr without a traceback and end with exit code 1: there is
+    nothing to change, and the same command goes on.
+    """

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Protocol
 
 from speaker_encoder import __version__
-from speaker_encoder.errors import EXIT_USER, UserError
+from speaker_encoder.errors import EXIT_BUG, EXIT_USER, ProcessLostError, UserError
 
 COMMANDS = {
     "train": "fine-tune a speaker encoder as a JSON config says",
@@ -97,6 +97,9 @@ def guarded(command: Callable[[], int]) -> int:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USER
+    except ProcessLostError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_BUG
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED

@@ -101,13 +101,13 @@ def _check(config: TrainConfig) -> None:
 
 def _launch(config: TrainConfig, arguments: argparse.Namespace) -> int:
     """Starts one process per device; gives the exit code of the whole."""
-    from speaker_encoder.training.distributed import launch_processes
+    from speaker_encoder.training.cluster import launch_processes
     from speaker_encoder.training.publishing import push_problem
     from speaker_encoder.training.report import Results
     from speaker_encoder.training.run import TrainOutcome
     from speaker_encoder.training.run_dir import RunDirectory
 
-    code = launch_processes(config.data_parallel or (), config.device, _command_line(arguments))
+    code = launch_processes(config, _command_line(arguments))
     run = RunDirectory(Path(config.output_dir) / config.run_id)
     if code == EXIT_DONE and run.is_finished:
         problem = push_problem(run) if config.push_to_hub else None

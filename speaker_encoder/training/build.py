@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import re
@@ -15,6 +16,7 @@ from speaker_encoder.hub.secrets import lend_token
 from speaker_encoder.losses import build_chosen_loss
 from speaker_encoder.training.augmentation import build_spec_augment
 from speaker_encoder.training.closeness import build_closeness
+from speaker_encoder.training.cluster import TIMEOUT_SECONDS
 from speaker_encoder.training.config_checks import loss_with_activation
 from speaker_encoder.training.data import Split
 from speaker_encoder.training.dataset import CropDataset, ShortUtterances, Views
@@ -230,6 +232,19 @@ def _build_sampler(
     return sampler
 
 
+def _check_processes(config: TrainConfig, processes: int) -> None:
+    if config.speakers_per_batch % processes:
+        raise UserError(
+            f"speakers_per_batch: {config.speakers_per_batch} speakers cannot be divided over "
+            f"{processes} processes. Choose a multiple of {processes}."
+        )
+    if config.training_arguments.get("fsdp") and processes == 1:
+        raise UserError(
+            "training_arguments: fsdp divides the weights over processes, and this is one. Set "
+            "data_parallel to several devices, or start it with torchrun."
+        )
+
+
 def build_arguments(config: TrainConfig, run: RunDirectory, device: str) -> TrainingArguments:
     """Gives the Trainer's arguments; the config's `training_arguments` come last and win.
 
@@ -239,11 +254,7 @@ def build_arguments(config: TrainConfig, run: RunDirectory, device: str) -> Trai
     from transformers import TrainingArguments
 
     processes = num_processes()
-    if config.speakers_per_batch % processes:
-        raise UserError(
-            f"speakers_per_batch: {config.speakers_per_batch} speakers cannot be divided over "
-            f"{processes} processes. Choose a multiple of {processes}."
-        )
+    _check_processes(config, processes)
     if device == "cpu" and config.precision == "fp16":
         raise UserError('precision: "fp16" needs a CUDA device. Use "bf16" or "float32".')
     values: dict[str, Any] = {
@@ -265,6 +276,7 @@ def build_arguments(config: TrainConfig, run: RunDirectory, device: str) -> Trai
         "dataloader_pin_memory": device != "cpu",
         "use_cpu": device == "cpu",
         "ddp_backend": ("gloo" if device == "cpu" else "nccl") if processes > 1 else None,
+        "ddp_timeout": TIMEOUT_SECONDS,
         "ddp_find_unused_parameters": False,
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -276,6 +288,6 @@ def build_arguments(config: TrainConfig, run: RunDirectory, device: str) -> Trai
         "label_names": ["labels"],
     }
     try:
-        return TrainingArguments(**{**values, **config.training_arguments})
+        return TrainingArguments(**{**values, **copy.deepcopy(config.training_arguments)})
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         raise UserError(f"training_arguments: {error}") from error

@@ -121,6 +121,21 @@ class FlowCallback(TrainerCallback):
         self.progress = Progress()  # of the checkpoint, when the run is resumed
         self.trainer: SpeakerTrainer | None = None
 
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Tells the sampler the epoch.
+
+        accelerate, whose task it is, does not find it where a run of several processes is gone on
+        with within an epoch.
+        """
+        assert self.trainer is not None
+        self.trainer.set_epoch(int(state.epoch or 0))
+
     def on_step_end(
         self,
         args: TrainingArguments,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from transformers import Trainer
 from speaker_encoder.errors import UserError
 from speaker_encoder.training.distributed import GatheredLoss, is_main_process, num_processes
 from speaker_encoder.training.loss_weights import save_loss
+from speaker_encoder.training.sharding import divide_weights
 
 if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder
@@ -37,6 +39,19 @@ class CheckpointTrainer(Trainer):
     published: PublishedModel
     _run: RunDirectory
     _loss_facts: tuple[object, list[str]]
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Makes the accelerator, which divides the weights over the processes if that is wanted."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp:
+            divide_weights(self.accelerator, self.args)
+            self.is_fsdp_enabled = True
+
+    def autocast_smart_context_manager(
+        self, cache_enabled: bool | None = True
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Gives autocast where weights are divided; elsewhere it is around the model itself."""
+        return self.accelerator.autocast() if self.args.fsdp else contextlib.nullcontext()
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or super()._get_output_dir(trial))

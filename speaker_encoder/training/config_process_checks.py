@@ -31,8 +31,44 @@ def _check_mini_batch(values: Values) -> str | None:
     return None
 
 
+_FSDP_OPTIONS: dict[str, tuple[object, ...]] = {
+    "version": (2,),
+    "state_dict_type": ("FULL_STATE_DICT",),  # a checkpoint has the whole encoder in one file
+    "auto_wrap_policy": ("TRANSFORMER_BASED_WRAP", "NO_WRAP"),
+    "cpu_ram_efficient_loading": (False,),  # every process builds the encoder
+    "xla": (False,),
+}
+"""What options of `fsdp_config` may be; the others may be anything."""
+
+
+def _check_fsdp(values: Values) -> str | None:
+    given = values["training_arguments"]
+    if not given.get("fsdp"):
+        return None
+    options = given.get("fsdp_config") or {}
+    if not isinstance(options, Mapping):
+        return f"training_arguments: fsdp_config is {options!r}. Write its options as an object"
+    for name, value in options.items():
+        possible = _FSDP_OPTIONS.get(name.removeprefix("fsdp_"), (value,))
+        if value not in possible:
+            return (
+                f"training_arguments: {name} of fsdp_config is {value!r}. Possible is "
+                f"{' or '.join(map(repr, possible))}"
+            )
+    return None
+
+
+def _check_timeout(values: Values) -> str | None:
+    seconds = values["training_arguments"].get("ddp_timeout", 1)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+        return f"training_arguments: ddp_timeout is {seconds!r}. Give seconds, more than 0"
+    return None
+
+
 PROCESS_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("data_parallel", "speakers_per_batch", "device"), _check_data_parallel),
     (("mini_batch_size", "training_arguments"), _check_mini_batch),
+    (("training_arguments",), _check_fsdp),
+    (("training_arguments",), _check_timeout),
 )
 """Keys that a check looks at, and the check."""

@@ -1,18 +1,14 @@
-"""Several processes: one loss over the embeddings of all, and the launch of one per device."""
+"""Several processes: one loss over the embeddings of all, and values that they share."""
 
 from __future__ import annotations
 
 import os
-import sys
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed
 from torch import nn
-
-from speaker_encoder.errors import EXIT_BUG, EXIT_DONE, EXIT_USER
 
 
 def num_processes() -> int:
@@ -137,40 +133,3 @@ def gather_dict(values: dict[str, str]) -> dict[str, str]:
     parts: list = [None] * num_processes()
     torch.distributed.all_gather_object(parts, values)
     return {key: value for part in parts for key, value in part.items()}
-
-
-def launch_processes(device_ids: Sequence[int], device: str, arguments: Sequence[str]) -> int:
-    """Starts one process per device through torch's elastic launcher; gives the exit code.
-
-    Args:
-        device_ids: CUDA device numbers; with device "cpu" only their count matters.
-        device: "cpu" or a CUDA device.
-        arguments: of `python -m speaker_encoder`, the same for every process.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    if device == "cpu":
-        threads = max(1, (os.cpu_count() or 1) // len(device_ids))
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    else:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in device_ids)
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=len(device_ids),
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.2,
-    )
-    try:
-        elastic_launch(launch, sys.executable)("-m", "speaker_encoder", *arguments)
-    except ChildFailedError as error:
-        codes = [failure.exitcode for failure in error.failures.values()]
-        return EXIT_USER if EXIT_USER in codes else EXIT_BUG
-    except SignalException:
-        return EXIT_DONE  # the processes have saved and stopped, as one process does
-    return EXIT_DONE

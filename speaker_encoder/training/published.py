@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from speaker_encoder.training.lora import is_adapted, without_adapters
+from speaker_encoder.training.sharding import copy_whole
 
 if TYPE_CHECKING:
     from speaker_encoder.modeling import SpeakerEncoder
@@ -19,13 +25,20 @@ WEIGHTS_NAME = "training_weights.safetensors"
 class PublishedModel:
     """Gives the moving average of an encoder's weights, and a plain encoder for an adapted one.
 
+    Of an encoder whose weights are divided over the processes it gives a whole one, which each
+    process has on its CPU.
+
     Args:
         encoder: the model in training, on its device, with its loss.
         ema_decay: what of the average remains at each step; None: the weights themselves.
+        is_divided: whether the weights will be divided over the processes.
     """
 
-    def __init__(self, encoder: SpeakerEncoder, ema_decay: float | None) -> None:
+    def __init__(
+        self, encoder: SpeakerEncoder, ema_decay: float | None, *, is_divided: bool = False
+    ) -> None:
         self._encoder = encoder
+        self._whole = cast(nn.Module, copy.deepcopy(encoder)).cpu() if is_divided else None
         self._is_adapted = is_adapted(encoder)
         self._average: AveragedModel | None = None
         if ema_decay is not None:
@@ -43,12 +56,35 @@ class PublishedModel:
             self._average.update_parameters(self._encoder)
 
     def model(self) -> SpeakerEncoder:
-        """Gives it, with its loss; what is done to it may or may not reach the next one given."""
+        """Gives it, with its loss; what is done to it may or may not reach the next one given.
+
+        Of divided weights it is as it was `gather`ed the last time.
+        """
         model = self._encoder
+        if self._whole is not None:
+            model = cast("SpeakerEncoder", self._whole)
+            model.config = self._encoder.config
         if self._average is not None:
             model = cast("SpeakerEncoder", self._average.module)
             model.config = self._encoder.config
         return without_adapters(model) if self._is_adapted else model
+
+    def gather(self) -> None:
+        """Brings divided weights together; a collective call, which does nothing with others."""
+        if self._whole is not None:
+            copy_whole(self._encoder, self._whole)
+
+    @contextlib.contextmanager
+    def gathered(self, device: torch.device) -> Iterator[SpeakerEncoder]:
+        """Gives the model as it is now, on the device of the training; a collective call."""
+        self.gather()
+        try:
+            if self._whole is not None:
+                self._whole.to(device)
+            yield self.model()
+        finally:
+            if self._whole is not None:
+                self._whole.cpu()
 
     def save_weights(self, folder: Path) -> None:
         """Writes the weights in training, and their average, into a checkpoint."""

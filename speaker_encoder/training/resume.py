@@ -35,7 +35,7 @@ _VALIDATION_KEYS = (
     *("min_utterance_seconds", "val_max_seconds", "val_max_trials", "trim_silence"),
     *("reference_data_root", "reference_list", "reference_trials", "interpolate_at"),
 )
-_FIXED_ARGUMENTS = ("optim", "lr_scheduler_type")
+_FIXED_ARGUMENTS = ("optim", "lr_scheduler_type", "fsdp")
 _LENGTH_KEYS = ("max_steps", "num_epochs", "stages")
 _MACHINE_KEYS = (
     *("force_restart", "device", "aug_device", "data_parallel", "num_workers", "output_dir"),

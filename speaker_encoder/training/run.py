@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import logging
 import time
@@ -19,8 +20,9 @@ from speaker_encoder.training.averaging import take_average
 from speaker_encoder.training.build import choose_device
 from speaker_encoder.training.callbacks import Progress, StopRequest, embeddings_path
 from speaker_encoder.training.chosen import add_space, keep_pretrained, take_chosen
+from speaker_encoder.training.cluster import is_restart, join_processes, named_losses
 from speaker_encoder.training.data import RunData, load_data
-from speaker_encoder.training.distributed import gather_dict, is_main_process, num_processes
+from speaker_encoder.training.distributed import gather_dict, is_main_process
 from speaker_encoder.training.publishing import push_run
 from speaker_encoder.training.recipe import settle_recipe
 from speaker_encoder.training.report import (
@@ -69,6 +71,7 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
 
     Raises:
         UserError: what the config asks for cannot be done.
+        ProcessLostError: another process of the run is gone.
     """
     from transformers.utils import logging as transformers_logging
 
@@ -76,18 +79,28 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
     device = choose_device(config)
     if device == "cpu":
         keep_freed_memory()
-    _join_processes(device)
-    if config.stages:
-        from speaker_encoder.training.stages import train_stages
+    hosts = join_processes(config, device)
+    with named_losses(config, hosts):
+        if is_restart(device) and (config.force_restart or overwrite):
+            config, overwrite = _going_on(config), False
+        if config.stages:
+            from speaker_encoder.training.stages import train_stages
 
-        outcome = train_stages(config, device, overwrite=overwrite)
-    else:
-        outcome = train_once(config, device, overwrite=overwrite)
+            outcome = train_stages(config, device, overwrite=overwrite)
+        else:
+            outcome = train_once(config, device, overwrite=overwrite)
     if torch.distributed.is_initialized():
         # A process that ends with its gloo threads running may be aborted in the end.
         gc.collect()
         torch.distributed.destroy_process_group()
     return outcome
+
+
+def _going_on(config: TrainConfig) -> TrainConfig:
+    """Gives the config without the wish to start anew, which was of a launcher's first start."""
+    config = copy.copy(config)
+    object.__setattr__(config, "force_restart", False)
+    return config
 
 
 def train_once(
@@ -125,14 +138,6 @@ def train_once(
         trainer = build_trainer(config, run, data, device, stop, before, is_stage=bool(title))
         keep_pretrained(config, run, trainer, before)
         return _run(config, run, data, trainer, stop, is_stage=bool(title))
-
-
-def _join_processes(device: str) -> None:
-    """Meets the other processes of a launcher before anything is decided together."""
-    if num_processes() > 1 and not torch.distributed.is_initialized():
-        from accelerate import PartialState
-
-        PartialState(cpu=device == "cpu", backend="gloo" if device == "cpu" else "nccl")
 
 
 def _run(
@@ -228,6 +233,7 @@ def _finish(
     if config.average_best:
         averaged, mean = take_average(trainer, run, config.average_best)
     chosen = None if is_stage else take_chosen(trainer, run, mean)
+    trainer.published.gather()
     if not is_main_process():
         return None
     if progress.best_step is None:

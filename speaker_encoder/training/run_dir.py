@@ -222,7 +222,7 @@ class RunDirectory:
         checkpoints = self.checkpoints()
         backups = [step for step, _ in checkpoints if backup_every and step % backup_every == 0]
         keep = {checkpoints[-1][0]} if checkpoints else set()
-        keep.update(backups[len(backups) - keep_backups :] if keep_backups else [])
+        keep.update(backups[-keep_backups:] if keep_backups else [])
         for step, folder in checkpoints:
             if step not in keep:
                 # the state file goes first: a half-deleted checkpoint is not one

@@ -79,10 +79,14 @@ class SpeakerTrainer(StepTrainer):
         self.last_validation: Validation | None = None
         self._is_training = multiprocessing.RawValue(ctypes.c_bool, False)
         super().__init__(callbacks=[flow, *keywords.pop("callbacks", [])], **keywords)
-        self.published = PublishedModel(self.encoder, ema_decay)
+        self.published = PublishedModel(self.encoder, ema_decay, is_divided=bool(self.args.fsdp))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SpeakerBatchSampler:
         return self._sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose batches come next."""
+        self._sampler.set_epoch(epoch)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Gives the parameters that weight decay applies to: never those of the loss."""
@@ -148,10 +152,10 @@ class SpeakerTrainer(StepTrainer):
         """Validates on trials; the Trainer's own evaluation loop is not used."""
         if self._validate is None:
             return {}
-        model = self.published.model()
-        self.last_validation = self.validate(model)
-        if self._looks_at_interpolation and self.chooser is not None and self.state.global_step:
-            self.last_validation.metrics.update(self.chooser.look(model))
+        with self.published.gathered(self.args.device) as model:
+            self.last_validation = self.validate(model)
+            if self._looks_at_interpolation and self.chooser is not None and self.state.global_step:
+                self.last_validation.metrics.update(self.chooser.look(model))
         self.flow.note_forgetting(self.last_validation.metrics)
         metrics = dict(self.last_validation.metrics)
         self.control = self.callback_handler.on_evaluate(

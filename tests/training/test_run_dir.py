@@ -44,6 +44,13 @@ def test_pruning_keeps_the_newest_and_the_newest_backups(run):
     assert [step for step, _ in run.checkpoints()] == [45]
 
 
+def test_backups_stay_while_there_are_fewer_than_are_to_be_kept(run):
+    for step in (10, 20, 30, 40):
+        make_checkpoint(run, step)
+        run.prune(keep_backups=3, backup_every=10)
+    assert [step for step, _ in run.checkpoints()] == [20, 30, 40]
+
+
 def test_a_staged_folder_appears_whole(run):
     target = run.path / "model"
     with run.staged(target) as staging:

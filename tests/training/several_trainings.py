@@ -1,0 +1,13 @@
+"""One training after the other in the same processes, run by torchrun; no test."""
+
+import sys
+
+from speaker_encoder.training import TrainConfig
+from speaker_encoder.training.cluster import join_processes
+from speaker_encoder.training.run import train_once
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        config = TrainConfig.from_json(path)
+        join_processes(config, "cpu")
+        train_once(config, "cpu")
