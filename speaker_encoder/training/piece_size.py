@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from speaker_encoder.errors import UserError
 from speaker_encoder.modeling import SpeakerEncoder
+from speaker_encoder.modeling.batching import set_batch_norm_mode
 from speaker_encoder.training.gradient_cache import nothing_changed
 
 _CGROUP = Path("/sys/fs/cgroup")
 _SHARE = 0.5  # of the free memory: the rest is for gradients, the optimizer and the data
-_LEAST = 2  # crops: one alone has no batch statistics
+_LEAST = 3  # crops: even pieces of up to so many never are one crop, which has no statistics
 _STATES = 2  # tensors that Adam keeps of each parameter
 
 
@@ -23,15 +23,16 @@ def largest_piece(encoder: SpeakerEncoder, batch_size: int, num_samples: int) ->
 
     On a CUDA device that is tried, from the whole batch on, halving where it does not. On a CPU
     it is counted: the tensors that the graph of a few crops holds, twice, in half of the memory
-    that is free, shared by the processes of this machine.
+    that is free, shared by the processes of this machine. No process waits for another meanwhile.
 
     Args:
-        encoder: in training mode, with the precision of the training (autocast) around the call.
+        encoder: with the precision of the training (autocast) around the call; it is left in
+            training mode.
         batch_size: crops of a batch, of this process.
         num_samples: length of the longest crop.
 
-    Raises:
-        UserError: not even two crops fit.
+    Returns:
+        At least 3, unless the batch has fewer crops; 0: not even so few fit.
     """
     if batch_size <= _LEAST:
         return batch_size
@@ -40,16 +41,22 @@ def largest_piece(encoder: SpeakerEncoder, batch_size: int, num_samples: int) ->
         waveforms = torch.randn(num_crops, num_samples, device=encoder.device) / 10
         return encoder(waveforms).embeddings
 
+    encoder.train()
     with nothing_changed(encoder):
-        if encoder.device.type == "cuda":
-            learnt = [one for one in encoder.parameters() if one.requires_grad]
-            room = [torch.empty_like(one) for one in learnt for _ in range(_STATES)]
-            size = _largest_tried(embed, batch_size)
-            del room
-            torch.cuda.empty_cache()
-            return size
-        few = min(2 * _LEAST, batch_size)
-        per_crop = (graph_bytes(embed, few) - graph_bytes(embed, _LEAST)) / (few - _LEAST)
+        # Statistics that are shared by processes would make each wait for the others.
+        set_batch_norm_mode(encoder.backbone, False)
+        try:
+            if encoder.device.type == "cuda":
+                learnt = [one for one in encoder.parameters() if one.requires_grad]
+                room = [torch.empty_like(one) for one in learnt for _ in range(_STATES)]
+                size = _largest_tried(embed, batch_size)
+                del room
+                torch.cuda.empty_cache()
+                return size
+            few = min(2 * _LEAST, batch_size)
+            per_crop = (graph_bytes(embed, few) - graph_bytes(embed, _LEAST)) / (few - _LEAST)
+        finally:
+            encoder.train()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room_bytes = _SHARE * free_bytes() / processes
     return max(_LEAST, min(batch_size, int(room_bytes / (2 * per_crop))))
@@ -61,13 +68,9 @@ def _largest_tried(embed: Callable[[int], torch.Tensor], batch_size: int) -> int
         try:
             embed(size).sum().backward()
             return size
-        except torch.OutOfMemoryError as error:
+        except torch.OutOfMemoryError:
             if size <= _LEAST:
-                raise UserError(
-                    f"mini_batch_size: not even {_LEAST} crops fit into the device's memory. "
-                    'Shorten window_size_s, set precision to "bf16", freeze a part of the encoder '
-                    "(freeze, lora), or set gradient_checkpointing in training_arguments."
-                ) from error
+                return 0
         size = max(_LEAST, -(-size // 2))
         torch.cuda.empty_cache()
 

@@ -140,6 +140,9 @@ class StepTrainer(CheckpointTrainer):
 
         What was found is part of each checkpoint: a run that is resumed keeps it, whatever is free
         then. All processes call this, and take the least of what they find.
+
+        Raises:
+            UserError: next to nothing fits.
         """
         progress = self.flow.progress
         if self._mini_batch_size != "auto" or progress.mini_batch_size is not None:
@@ -147,8 +150,15 @@ class StepTrainer(CheckpointTrainer):
         batch_size = self.args.per_device_train_batch_size
         num_samples = self.train_dataset.longest_crop  # type: ignore[union-attr]
         with self.accelerator.autocast():
-            found = largest_piece(self.encoder.train(), batch_size, num_samples)
-        progress.mini_batch_size = least_of_processes(found, self.args.device)
+            found = largest_piece(self.encoder, batch_size, num_samples)
+        found = least_of_processes(found, self.args.device)
+        if not found:
+            raise UserError(
+                "mini_batch_size: not even three crops fit into the device's memory. Shorten "
+                'window_size_s, set precision to "bf16", freeze a part of the encoder (freeze, '
+                "lora), or set gradient_checkpointing in training_arguments."
+            )
+        progress.mini_batch_size = found
         _logger.info(
             "mini_batch_size auto: the graph of %d of the %d crops of a batch fits at once",
             *(progress.mini_batch_size, batch_size),
