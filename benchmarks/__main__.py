@@ -3,6 +3,7 @@
     python -m benchmarks --list
     python -m benchmarks --data_dir ../data --json benchmarks.json
     python -m benchmarks export doctor --data_dir ../data --json benchmarks.json
+    python -m benchmarks time_to_quality --data_dir ../data --voxceleb_trainer ../voxceleb_trainer
 
 Without names all quick benchmarks run. Each is a script, run in a process of its own with the
 arguments that `--list` shows; its own lines go to stderr. A ratio above 1 says that ours is better.
@@ -27,12 +28,26 @@ IS_LONG = "long, runs when it is named"
 
 
 @dataclass(frozen=True)
+class Places:
+    """Folders that the benchmarks are given.
+
+    Attributes:
+        data_dir: of real speech.
+        voxceleb_trainer: a checkout of it, to compare with; None: without.
+    """
+
+    data_dir: str
+    voxceleb_trainer: str | None = None
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """One script with its arguments.
 
     Attributes:
         module: the script's name without its extension.
-        arguments: as on a command line; `{data_dir}` is the folder of real speech.
+        arguments: as on a command line; `{data_dir}` is the folder of real speech, `{peer}` the
+            option with the checkout, where there is one.
         is_long: more than some minutes on two cores.
         needs_gpu: whether it cannot run without one.
         has_rows: False where the script writes tables of its own, and none for this one.
@@ -44,9 +59,11 @@ class Benchmark:
     needs_gpu: bool = False
     has_rows: bool = True
 
-    def command(self, data_dir: str) -> list[str]:
+    def command(self, places: Places) -> list[str]:
         """Gives the command below the repository's root."""
-        arguments = self.arguments.format(data_dir=shlex.quote(data_dir))
+        checkout = places.voxceleb_trainer
+        peer = f"--voxceleb_trainer {shlex.quote(checkout)}" if checkout else ""
+        arguments = self.arguments.format(data_dir=shlex.quote(places.data_dir), peer=peer)
         return ["python", f"benchmarks/{self.module}.py", *shlex.split(arguments)]
 
 
@@ -58,6 +75,11 @@ GRADIENT_CACHE_GPU = (
     "--data_dir {data_dir} --model_name wavlm-large --device cuda --precision bf16 "
     "--mini_batch_size 32 --batch 8 8 --steps 20"
 )
+QUALITY = "--data_dir {data_dir} {peer}"
+QUALITY_GPU = (
+    f"{QUALITY} --device cuda --clock wall --speakers_per_batch 100 --epochs 200 "
+    "--test_interval 10 --num_workers 8"
+)
 ENGINES_GPU = (
     "--data_dir {data_dir} --device cuda --kinds ecapa wavlm-base wavlm-large --num_utterances 200"
 )
@@ -67,10 +89,10 @@ BENCHMARKS = {
     "training_overhead": Benchmark("training_overhead", f"{OVERHEAD} 4 --rounds 1"),
     "export": Benchmark("export", f"{EXPORT} 40 --rounds 1"),
     "attention": Benchmark("attention", ""),
-    "gradient_cache": Benchmark("gradient_cache", "--data_dir {data_dir}", is_long=True),
     "page_faults": Benchmark("page_faults", "--kinds ecapa"),
     "engines": Benchmark("engines", "--data_dir {data_dir} --rounds 3", is_long=True),
     "mixing": Benchmark("mixing", ""),
+    "gradient_cache": Benchmark("gradient_cache", "--data_dir {data_dir}", is_long=True),
     "doctor": Benchmark("doctor", "--data_dir {data_dir} --part all", is_long=True),
     "losses": Benchmark(
         "losses", "--data_dir {data_dir} --output losses.md", is_long=True, has_rows=False
@@ -81,13 +103,15 @@ BENCHMARKS = {
     "fine_tuning_sizes": Benchmark(
         "fine_tuning", f"--part sizes {FINE_TUNING}", is_long=True, has_rows=False
     ),
+    "time_to_quality": Benchmark("time_to_quality", QUALITY, is_long=True),
     "training_overhead_gpu": Benchmark("training_overhead", OVERHEAD_GPU, needs_gpu=True),
     "training_overhead_gpu_wavlm": Benchmark(
         "training_overhead", f"{OVERHEAD_GPU} --model_name wavlm-base", needs_gpu=True
     ),
     "export_gpu": Benchmark("export", f"{EXPORT} 1000 --device cuda", needs_gpu=True),
-    "gradient_cache_gpu": Benchmark("gradient_cache", GRADIENT_CACHE_GPU, needs_gpu=True),
     "engines_gpu": Benchmark("engines", ENGINES_GPU, needs_gpu=True),
+    "gradient_cache_gpu": Benchmark("gradient_cache", GRADIENT_CACHE_GPU, needs_gpu=True),
+    "time_to_quality_gpu": Benchmark("time_to_quality", QUALITY_GPU, is_long=True, needs_gpu=True),
     "attention_gpu": Benchmark(
         "attention", "--device cuda --batch_seconds 160 --bf16", needs_gpu=True
     ),
@@ -149,13 +173,13 @@ def this_machine() -> Machine:
     return Machine(cpu, os.cpu_count() or 1, torch.__version__, gpu)
 
 
-def measure(benchmark: Benchmark, data_dir: str) -> list[Row]:
+def measure(benchmark: Benchmark, places: Places) -> list[Row]:
     """Runs one benchmark.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    command = benchmark.command(data_dir)
+    command = benchmark.command(places)
     paths = [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with tempfile.TemporaryDirectory() as folder:
@@ -193,18 +217,18 @@ def table(rows: Iterable[Row], machine: Machine) -> str:
     return "\n".join(lines)
 
 
-def listing(data_dir: str) -> str:
+def listing(places: Places) -> str:
     """Gives a line per benchmark."""
     lines = []
     for name, benchmark in BENCHMARKS.items():
         kind = "long" if benchmark.is_long else "quick"
         kind += f", {NEEDS_A_GPU}" if benchmark.needs_gpu else ""
-        lines.append(f"{name:29s}{kind:20s}{shlex.join(benchmark.command(data_dir))}")
+        lines.append(f"{name:29s}{kind:20s}{shlex.join(benchmark.command(places))}")
     return "\n".join(lines)
 
 
 def run(
-    names: Sequence[str], data_dir: str, machine: Machine, json_path: Path | None
+    names: Sequence[str], places: Places, machine: Machine, json_path: Path | None
 ) -> tuple[list[Row], list[NotRun]]:
     """Runs the named benchmarks, or all quick ones; the JSON is written after each."""
     rows: list[Row] = []
@@ -218,11 +242,11 @@ def run(
             reason = IS_LONG
         else:
             try:
-                rows += measure(benchmark, data_dir)
+                rows += measure(benchmark, places)
             except subprocess.CalledProcessError as error:
                 reason = f"failed with exit code {error.returncode}"
         if reason:
-            not_run.append(NotRun(name, reason, shlex.join(benchmark.command(data_dir))))
+            not_run.append(NotRun(name, reason, shlex.join(benchmark.command(places))))
         if json_path:
             found = {
                 "machine": asdict(machine),
@@ -247,15 +271,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=os.environ.get("SPEAKER_ENCODER_DATA", "../shared/data"),
         help="folder of real speech",
     )
+    parser.add_argument("--voxceleb_trainer", help="a checkout of it, for time_to_quality")
     parser.add_argument("--json", type=Path, help="write machine and rows there too")
     arguments = parser.parse_args(argv)
     if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}")
+    places = Places(arguments.data_dir, arguments.voxceleb_trainer)
     if arguments.list:
-        print(listing(arguments.data_dir))
+        print(listing(places))
         return 0
     machine = this_machine()
-    rows, not_run = run(arguments.names, arguments.data_dir, machine, arguments.json)
+    rows, not_run = run(arguments.names, places, machine, arguments.json)
     print(table(rows, machine))
     for one in not_run:
         print(f"{one.name}: not run: {one.reason}: {one.command}")
