@@ -80,6 +80,7 @@ QUALITY_GPU = (
     f"{QUALITY} --device cuda --clock wall --speakers_per_batch 100 --epochs 200 "
     "--test_interval 10 --num_workers 8"
 )
+COMPILING_GPU = "--models ecapa wavlm-large --device cuda --num_crops 32 --rounds 50"
 ENGINES_GPU = (
     "--data_dir {data_dir} --device cuda --kinds ecapa wavlm-base wavlm-large --num_utterances 200"
 )
@@ -89,6 +90,7 @@ BENCHMARKS = {
     "training_overhead": Benchmark("training_overhead", f"{OVERHEAD} 4 --rounds 1"),
     "export": Benchmark("export", f"{EXPORT} 40 --rounds 1"),
     "attention": Benchmark("attention", ""),
+    "compiling": Benchmark("compiling", "", is_long=True),
     "page_faults": Benchmark("page_faults", "--kinds ecapa"),
     "engines": Benchmark("engines", "--data_dir {data_dir} --rounds 3", is_long=True),
     "mixing": Benchmark("mixing", ""),
@@ -112,6 +114,7 @@ BENCHMARKS = {
     "engines_gpu": Benchmark("engines", ENGINES_GPU, needs_gpu=True),
     "gradient_cache_gpu": Benchmark("gradient_cache", GRADIENT_CACHE_GPU, needs_gpu=True),
     "time_to_quality_gpu": Benchmark("time_to_quality", QUALITY_GPU, is_long=True, needs_gpu=True),
+    "compiling_gpu": Benchmark("compiling", COMPILING_GPU, needs_gpu=True),
     "attention_gpu": Benchmark(
         "attention", "--device cuda --batch_seconds 160 --bf16", needs_gpu=True
     ),

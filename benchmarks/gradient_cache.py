@@ -86,26 +86,25 @@ def rows(arguments: argparse.Namespace) -> list[tuple]:
             batch = {"speakers_per_batch": num_speakers, "utterances_per_speaker": num_crops}
             return measure(run_config(arguments, folder, **batch, **keys), Path(folder))
 
-        large = run(64, 10, mini_batch_size=size, max_steps=1)
-        alone = run(size // 2, 2, max_steps=1)
-        ratio = large["peak"] / alone["peak"]
-        print(f"{what}: 64 x 10 crops by pieces of {size}: peak {large['peak'] / 1e9:.2f} GB, of "
-              f"one piece alone {alone['peak'] / 1e9:.2f} GB: {ratio:.2f} times")  # fmt: skip
-        print(f"  {640 / large['seconds'][0]:.2f} crops per second in that step")
-        words = f"peak memory of 64 x 10 crops by pieces of {size}, against such a piece alone"
-        found.append(
-            (f"{words}, {what}", large["peak"] / 1e9, alone["peak"] / 1e9, 1 / ratio, "GB")
-        )
-        pieces, at_once = [], []
-        for _ in range(arguments.rounds):
-            steps = arguments.steps
-            for seconds, keys in ((at_once, {}), (pieces, {"mini_batch_size": size})):
-                seconds += run(speakers, crops, max_steps=steps, **keys)["seconds"][1:]
-        ours, whole = statistics.median(pieces), statistics.median(at_once)
-        print(f"{what}: a step of {speakers} x {crops} crops by pieces of {size}: {ours:.2f} s, "
-              f"at once {whole:.2f} s: {ours / whole:.2f} times")  # fmt: skip
-        words = f"a step of {speakers} x {crops} crops of 2 s by pieces of {size}, against at once"
-        found.append((f"{words}, {what}", ours, whole, whole / ours, "s"))
+        if arguments.part in ("memory", "all"):
+            large = run(64, 10, mini_batch_size=size, max_steps=1)
+            alone = run(size // 2, 2, mini_batch_size=size, max_steps=1)
+            ours, whole = large["peak"] / 1e9, alone["peak"] / 1e9
+            words = f"peak memory of 64 x 10 crops by pieces of {size}, against such a piece alone"
+            print(f"{words}, {what}: {ours:.2f} GB, {whole:.2f} GB: {ours / whole:.2f} times")
+            print(f"  {640 / large['seconds'][0]:.2f} crops per second in that step")
+            found.append((f"{words}, {what}", ours, whole, whole / ours, "GB"))
+        if arguments.part in ("time", "all"):
+            pieces, at_once = [], []
+            for _ in range(arguments.rounds):
+                steps = arguments.steps
+                for seconds, keys in ((at_once, {}), (pieces, {"mini_batch_size": size})):
+                    seconds += run(speakers, crops, max_steps=steps, **keys)["seconds"][1:]
+            ours, whole = statistics.median(pieces), statistics.median(at_once)
+            batch = f"{speakers} x {crops} crops of 2 s"
+            words = f"a step of {batch} by pieces of {size}, against at once"
+            print(f"{words}, {what}: {ours:.2f} s, {whole:.2f} s: {ours / whole:.2f} times")
+            found.append((f"{words}, {what}", ours, whole, whole / ours, "s"))
     return found
 
 
@@ -124,6 +123,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=3, help="steps of each timed run")
     parser.add_argument("--rounds", type=int, default=2, help="times both are timed in turn")
+    parser.add_argument("--part", default="all", choices=("memory", "time", "all"))
     parser.add_argument("--json", type=Path, help="write the rows for `python -m benchmarks`")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -21,7 +21,7 @@ from speaker_encoder.training.build import choose_device
 from speaker_encoder.training.callbacks import Progress, StopRequest, embeddings_path
 from speaker_encoder.training.chosen import add_space, keep_pretrained, take_chosen
 from speaker_encoder.training.cluster import is_restart, join_processes, named_losses
-from speaker_encoder.training.data import RunData, load_data
+from speaker_encoder.training.data import RunData, check_same_data, load_data
 from speaker_encoder.training.distributed import gather_dict, is_main_process
 from speaker_encoder.training.publishing import push_run
 from speaker_encoder.training.recipe import settle_recipe
@@ -77,7 +77,7 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
 
     transformers_logging.disable_progress_bar()  # of writing a model's files, within our own
     device = choose_device(config)
-    if device == "cpu":
+    if device == "cpu" and config.mini_batch_size is None:  # who asks for pieces is short of it
         keep_freed_memory()
     hosts = join_processes(config, device)
     with named_losses(config, hosts):
@@ -131,19 +131,21 @@ def train_once(
             stop = stack.enter_context(StopRequest())
             return conclude(config, run, Results.load(run.results_path), stop)
         data = load_data(config, corpus)
+        digest = check_same_data(data)
         for split in (data.training, data.replay, data.validation, data.reference):
             if split is not None:
                 _logger.info("%s", split)
         stop = stack.enter_context(StopRequest())
         trainer = build_trainer(config, run, data, device, stop, before, is_stage=bool(title))
         keep_pretrained(config, run, trainer, before)
-        return _run(config, run, data, trainer, stop, is_stage=bool(title))
+        return _run(config, run, data, digest, trainer, stop, is_stage=bool(title))
 
 
 def _run(
     config: TrainConfig,
     run: RunDirectory,
     data: RunData,
+    digest: str,
     trainer: SpeakerTrainer,
     stop: StopRequest,
     *,
@@ -165,6 +167,9 @@ def _run(
             if is_main_process() and flow.progress.best_step is not None:
                 run.publish_best(flow.progress.best_step)
             trainer.unusable.update(flow.progress.unusable_files)
+            if flow.progress.data not in (None, digest):
+                _logger.warning("resuming with other data than before: %s", data.training)
+        flow.progress.data = digest
         trainer.encoder.config.untrained_head = False
         if not stop.is_wanted:
             _train(trainer, step, checkpoint)
