@@ -1,6 +1,11 @@
 """Shards of real speech, written by the libraries that their users write them with."""
 
+import io
+import tarfile
 from pathlib import Path
+
+import numpy as np
+import soundfile
 
 from speaker_encoder.corpora import Utterance
 
@@ -40,3 +45,24 @@ def write_parquet(
         table = table.cast_column("audio", datasets.Audio(decode=False))
         table.to_parquet(folder / f"train-{number:05d}.parquet", batch_size=10)
     return folder
+
+
+def flac(num_samples: int = 800) -> bytes:
+    """A sine of so many samples at 16 kHz."""
+    content = io.BytesIO()
+    samples = np.sin(np.arange(num_samples) / 20) / 4
+    soundfile.write(content, samples, 16000, format="FLAC")
+    return content.getvalue()
+
+
+def write_tar(path: Path, members: list) -> Path:
+    """Writes (name, content) one after the other; a TarInfo is written as it is."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            if isinstance(name, tarfile.TarInfo):
+                archive.addfile(name)
+                continue
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path

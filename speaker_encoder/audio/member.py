@@ -13,7 +13,14 @@ from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from speaker_encoder.audio.formats import AudioError
-from speaker_encoder.audio.ranges import Span, is_remote, read_span, state_of
+from speaker_encoder.audio.ranges import (
+    FileState,
+    Span,
+    is_remote,
+    last_state_of,
+    read_span,
+    state_of,
+)
 
 _MEMBER = re.compile(r"(.+?\.(?:tar|parquet))#([0-9]+)([+.])([0-9]+)/(.+)", re.DOTALL)
 _HEADER_BLOCK, _BLOCK = 1 << 12, 1 << 16
@@ -48,14 +55,21 @@ class Member(NamedTuple):
 
 
 def find_member(path: str | os.PathLike[str]) -> Member | None:
-    """Where a recording lies in a shard; None for an ordinary file."""
+    """Where a recording lies in a shard; None for an ordinary file, whatever it is called."""
     text = os.fspath(path)
     if "#" not in text:
         return None
     match = _MEMBER.fullmatch(text)
     if match is None or match[1].endswith(".parquet") != (match[3] == "."):
         return None
+    if not is_remote(match[1]) and not _is_file(match[1]) and os.path.exists(text):
+        return None
     return Member(match[1], int(match[2]), int(match[4]), match[5])
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_file(shard: str) -> bool:
+    return os.path.isfile(shard)
 
 
 def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
@@ -88,7 +102,7 @@ def open_member(member: Member, *, is_for_header: bool = False) -> BinaryIO:
     if member.second == 0:
         raise AudioError(member.path, "empty file", "0 bytes")
     if is_remote(member.shard):
-        return _NamedBytes(_fetch(member), member.path)
+        return _NamedBytes(_fetch(member, last_state_of(member.shard)), member.path)
     if member.second <= _READ_AT_ONCE and not is_for_header:
         content = read_span(member.shard, member.first, member.second)
         return _NamedBytes(content, member.path)
@@ -100,8 +114,13 @@ def open_member(member: Member, *, is_for_header: bool = False) -> BinaryIO:
 
 
 @lru_cache(maxsize=1)
-def _fetch(member: Member) -> bytes:
-    """The bytes of a recording behind a URL; its header and its samples are read one by one."""
+def _fetch(member: Member, state: FileState | None) -> bytes:
+    """The bytes of a recording behind a URL; its header and its samples are read one by one.
+
+    Args:
+        member: where it lies.
+        state: of its shard; what was fetched of another one is not given.
+    """
     return read_span(member.shard, member.first, member.second)
 
 

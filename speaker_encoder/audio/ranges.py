@@ -8,6 +8,7 @@ import os
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ _URL = re.compile(r"^[a-z][a-z0-9+.-]+://")
 _PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before each further try
 _TIMEOUT_SECONDS = 60.0
 _GONE = (401, 403, 404, 410)  # that no further try mends
+_SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL, which may be quoted already
+UNREACHABLE = "cannot be fetched"
+"""Reason of an `AudioError` whose cause is the connection, or a server that does not answer."""
+_SEEN: dict[str, FileState] = {}  # of each URL, what its server said last
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,20 @@ def state_of(path: str) -> FileState:
         except OSError as error:
             raise AudioError(path, "no such file", str(error.strerror)) from error
         return FileState(status.st_size, str(status.st_mtime_ns))
-    return try_often(path, lambda: _remote_state(path))
+    _SEEN[path] = try_often(path, lambda: _remote_state(path))
+    return _SEEN[path]
+
+
+def last_state_of(path: str) -> FileState | None:
+    """What `state_of` gives, but of a URL what it gave last in this process: no request is made.
+
+    Args:
+        path: of this machine, or a URL.
+
+    Raises:
+        AudioError: a file of this machine is not there.
+    """
+    return _SEEN.get(path) if is_remote(path) else state_of(path)
 
 
 def read_span(path: str, start: int, num_bytes: int) -> bytes:
@@ -79,7 +97,9 @@ def read_span(path: str, start: int, num_bytes: int) -> bytes:
                 content = file.read(num_bytes)
         except OSError as error:
             raise AudioError(path, "cannot be read", str(error.strerror)) from error
-    if len(content) != num_bytes:
+    if len(content) > num_bytes:
+        raise AudioError(path, "damaged answer", f"more than the {num_bytes} bytes asked for")
+    if len(content) < num_bytes:
         raise AudioError(path, "truncated", f"it ends before byte {start + num_bytes}")
     return content
 
@@ -144,7 +164,7 @@ def try_often(path: str, action: Callable[[], Any]) -> Any:
             is_gone = isinstance(error, FileNotFoundError | PermissionError) or code in _GONE
             if is_gone or pause is None:
                 detail = f"{type(error).__name__}: {error}"
-                reason = "not found" if is_gone else "cannot be fetched"
+                reason = "not found" if is_gone else UNREACHABLE
                 raise AudioError(path, reason, detail) from error
             time.sleep(pause)
     raise AssertionError("the last try raises")
@@ -186,11 +206,16 @@ def _remote_span(path: str, start: int, num_bytes: int) -> bytes:
             raise AudioError(
                 path, "its server gives whole files only", "use one that knows ranges, or copy it"
             )
-        return answer.read()
+        promised = num_bytes if answer.length is None else min(answer.length, num_bytes)
+        content = answer.read(num_bytes + 1)
+        if len(content) < promised:
+            raise http.client.IncompleteRead(content, promised - len(content))
+        return content
 
 
 def _request(path: str, method: str, headers: dict[str, str] | None = None) -> Any:
-    request = urllib.request.Request(path, method=method, headers=headers or {})
+    quoted = urllib.parse.quote(path, safe=_SAFE, errors="surrogateescape")
+    request = urllib.request.Request(quoted, method=method, headers=headers or {})
     try:
         return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:

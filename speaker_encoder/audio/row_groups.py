@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from speaker_encoder.audio.formats import AudioError
 from speaker_encoder.audio.member import Member
-from speaker_encoder.audio.ranges import Span, is_remote, state_of
+from speaker_encoder.audio.ranges import FileState, Span, is_remote, last_state_of, state_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -15,15 +17,19 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 1 << 30
 """Most bytes of row groups that a process keeps."""
+_BINARY = ("binary", "large_binary", "binary_view", "null")  # null: no row has any
+_TEXT = ("string", "large_string", "string_view", "null")
 
 
 def audio_column(schema: pyarrow.Schema) -> str | None:
-    """The column of audio that lies in the file: a struct with ``bytes`` and ``path``."""
+    """The column of audio that lies in the file: a struct with ``bytes`` and the text ``path``."""
     import pyarrow
 
     for field in schema:
-        names = [child.name for child in field.type] if pyarrow.types.is_struct(field.type) else []
-        if "bytes" in names and "path" in names:
+        kinds: dict[str, str] = {}
+        if pyarrow.types.is_struct(field.type):
+            kinds = {child.name: str(child.type) for child in field.type}
+        if kinds.get("bytes") in _BINARY and kinds.get("path") in _TEXT:
             return field.name
     return None
 
@@ -84,13 +90,23 @@ def _field(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
 
 
 class _RowGroups:
-    """The row groups that were read last, up to `KEPT_BYTES`."""
+    """The row groups that were read last, up to `KEPT_BYTES`; of files as they are now."""
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, int, FileState | None], Any] = OrderedDict()
+        self.renew_lock()
+        os.register_at_fork(after_in_child=self.renew_lock)
+
+    def renew_lock(self) -> None:
+        """A thread that held it is not there in a new process."""
+        self._lock = threading.Lock()
 
     def get(self, member: Member) -> pyarrow.ChunkedArray:
-        key = (member.shard, member.first)
+        with self._lock:  # no group is decoded twice
+            return self._get(member)
+
+    def _get(self, member: Member) -> pyarrow.ChunkedArray:
+        key = (member.shard, member.first, last_state_of(member.shard))
         if key not in self._groups:
             with open_parquet(member.shard) as file:
                 self._groups[key] = read_audio_bytes(file, member.path, member.first)

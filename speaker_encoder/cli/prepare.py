@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help="the archives, or folders that they lie in; of kaldi and folders the folder itself",
+        help="the archives, or folders that they lie in; of kaldi and folders the folder "
+        "itself, or shards ('quoted/*.tar')",
     )
     parser.add_argument(
         "--download",

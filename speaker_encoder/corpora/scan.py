@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
+from speaker_encoder.audio.ranges import is_remote
 from speaker_encoder.corpora.cache import Header, HeaderCache
 from speaker_encoder.corpora.headers import read_headers
 from speaker_encoder.corpora.layouts import LAYOUTS, Candidate, Collected, ScanRequest
 from speaker_encoder.corpora.records import Corpus, ExcludedFile, Utterance
-from speaker_encoder.corpora.shards import folder_of, is_address
+from speaker_encoder.corpora.shards import folder_of, is_address, refuse_secrets
 from speaker_encoder.errors import UserError
 
 # Of several files that differ in their extension only, the first of these is taken.
@@ -104,6 +105,8 @@ def _check_request(
     multi_rec_session: bool,
 ) -> ScanRequest:
     root, known = os.fspath(root), ("auto", *LAYOUTS)
+    refuse_secrets(root)
+    refuse_secrets(os.fspath(list_path or ""))
     if layout not in known:
         nearest = difflib.get_close_matches(layout, known, n=1, cutoff=0)[0]
         raise UserError(
@@ -115,6 +118,11 @@ def _check_request(
             "Use layout 'sessions' or 'auto', or set multi_rec_session to false."
         )
     if is_address(root) and not os.path.isdir(root):
+        if list_path is not None and is_remote(root):
+            raise UserError(
+                f"A list file is given for {root}. A list is of files on this machine: leave it "
+                "out, and name the shards that are wanted."
+            )
         if list_path is not None:
             raise UserError(
                 f"A list file is given for {root}. Give the folder of the shards, and in the list "

@@ -206,7 +206,8 @@ def _sort_excluded(source: Source, corpus: Corpus) -> None:
 
 
 def _is_failure(file: ExcludedFile) -> bool:
-    if file.reason in ("broken link", "listed but not there", "truncated or damaged shard"):
+    is_shard = file.path.endswith((".tar", ".parquet"))
+    if is_shard or file.reason in ("broken link", "listed but not there"):
         return True
     if os.path.isdir(file.path):
         return False

@@ -72,6 +72,7 @@ class Progress:
     unusable_files: dict[str, str] = field(default_factory=dict)
     reference_eer: float | None = None  # of the encoder that fine-tuning began with
     mini_batch_size: int | None = None  # that "auto" found at the run's start
+    data: str | None = None  # digest of who speaks which utterance
 
     @property
     def best_step(self) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from speaker_encoder.errors import UserError
 from speaker_encoder.training.config_kinds import (
     JsonSchema,
     Kind,
@@ -40,6 +41,17 @@ def expand_path(text: str) -> str:
     return expanded
 
 
+def _refuse_secrets(path: str) -> None:
+    if "://" not in path:
+        return
+    from speaker_encoder.corpora.shards import refuse_secrets
+
+    try:
+        refuse_secrets(path)
+    except UserError as error:
+        raise Refused(str(error).removesuffix(".")) from None
+
+
 @dataclass(frozen=True)
 class FilePath(Kind):
     """A path, with ~ and ${VARIABLE} filled in.
@@ -65,7 +77,9 @@ class FilePath(Kind):
             raise self._refuse(value)
         if value in self.words:
             return value
+        _refuse_secrets(value)
         path = expand_path(value)
+        _refuse_secrets(path)
         found = shown(value) if path == value else f"{shown(value)} ({path})"
         if self.may_be_shards and ("://" in path or path.endswith(_SHARD_SUFFIXES)):
             return path

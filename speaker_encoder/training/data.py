@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speaker_encoder.corpora import Corpus, Utterance, build_demo_corpus, scan
 from speaker_encoder.errors import UserError
+from speaker_encoder.training.distributed import gather_dict, num_processes, process_rank
 from speaker_encoder.training.replay import num_replay_speakers, with_replay
 from speaker_encoder.training.run_trials import (
     Reference,
@@ -81,6 +84,41 @@ class RunData:
             UserError: a speaker is in both.
         """
         return with_replay(self.training, self.replay)
+
+    def digest(self) -> str:
+        """Tells corpora apart: a hash of who speaks which utterance, in all splits."""
+        digest = hashlib.sha256()
+        for split in (self.training, self.replay, self.validation, self.reference):
+            for utterance in split.utterances if split is not None else ():
+                row = f"{utterance.utterance_id}\0{utterance.speaker_id}\0"
+                digest.update(row.encode("utf-8", "surrogateescape"))
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+
+def check_same_data(data: RunData) -> str:
+    """Compares what the processes of a run found; a collective call when there are several.
+
+    Returns:
+        The digest of the data.
+
+    Raises:
+        UserError: a process found something else, by which its labels would be other ones.
+    """
+    own = data.digest()
+    found = f"on {socket.gethostname()} found {len(data.training.utterances)} training utterances"
+    found += f" of {len(data.training.speakers)} speakers"
+    parts = gather_dict({str(process_rank()): f"{own} {found}"})
+    first = parts["0"].partition(" ")
+    for rank in range(num_processes()):
+        digest, _, text = parts[str(rank)].partition(" ")
+        if digest != first[0]:
+            raise UserError(
+                f"The processes do not see the same data: process {rank} {text}, process 0 "
+                f"{first[2]} (or others of them, or other validation data). Give every machine the "
+                "same files, and where a cache_dir is older than they are, another one."
+            )
+    return own
 
 
 def scan_training(config: TrainConfig) -> Corpus:

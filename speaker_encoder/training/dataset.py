@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from speaker_encoder.audio import AudioError, fit_to_length
+from speaker_encoder.audio.ranges import UNREACHABLE
 from speaker_encoder.corpora import Utterance
 from speaker_encoder.training.sampler import ExampleKey
 from speaker_encoder.training.speech import SpeechReader
@@ -32,8 +33,9 @@ _SILENCE = 1e-5  # below one step of 16-bit audio: nothing was recorded
 class Crop:
     """One example: `waveform` (T,) float32 at the model's rate, and where it came from.
 
-    `failure` is a text when no recording of the speaker could be used; an error that is raised in
-    a loader's process would come out with that process's traceback.
+    `failure` is a text when no recording of the speaker could be used, or the server of the
+    recordings does not answer; an error that is raised in a loader's process would come out with
+    that process's traceback.
     """
 
     waveform: np.ndarray
@@ -89,6 +91,7 @@ class CropDataset(Dataset[Crop]):
         self._seed = seed
         self._views = views
         self._num_views = num_views
+        self._lost: str | None = None  # what the server that does not answer said
 
     def __len__(self) -> int:
         return len(self._utterances)
@@ -107,23 +110,42 @@ class CropDataset(Dataset[Crop]):
         return round(seconds * self._sampling_rate)
 
     def __getitem__(self, key: ExampleKey) -> Crop:
-        """Reads the crop; an unusable file is replaced by another of its speaker, and named."""
+        """Reads the crop; an unusable file is replaced by another of its speaker, and named.
+
+        Where the server of a recording does not answer, the others are not tried, nor those of
+        crops after this one: each would wait for it as long.
+        """
         label = self._labels[key.utterance]
         problems: list[tuple[str, str]] = []
-        for index in self._recordings(key):
+        for index in self._recordings(key) if self._lost is None else ():
             for fraction, is_of_sound in self._places(key.position):
                 try:
                     waveform = self._read(index, key.position, fraction, is_of_sound)
                 except AudioError as error:
+                    if error.reason == UNREACHABLE:
+                        self._lost = str(error)
+                        return self._failed(key, problems)
                     problems.append((self._utterances[index].path, error.reason))
                     continue
                 return Crop(waveform, label, index, key.position, tuple(problems))
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in dict.fromkeys(problems))
-        failure = (
-            f"Speaker {self._utterances[key.utterance].speaker_id!r} has no usable recording:\n"
-            f"{listed}\nRepair or remove these files, or the speaker."
-        )
+        return self._failed(key, problems)
+
+    def _failed(self, key: ExampleKey, problems: Sequence[tuple[str, str]]) -> Crop:
+        """Gives a crop of nothing, with the reason."""
+        if self._lost is not None:
+            failure = (
+                f"{self._lost}. The training data cannot be reached. When its server answers "
+                "again, the same command with force_restart false goes on from the newest "
+                "checkpoint."
+            )
+        else:
+            listed = "\n".join(f"  {path}: {reason}" for path, reason in dict.fromkeys(problems))
+            failure = (
+                f"Speaker {self._utterances[key.utterance].speaker_id!r} has no usable "
+                f"recording:\n{listed}\nRepair or remove these files, or the speaker."
+            )
         nothing = np.zeros(self.num_samples(key.position), dtype=np.float32)
+        label = self._labels[key.utterance]
         return Crop(nothing, label, key.utterance, key.position, tuple(problems), failure)
 
     def _recordings(self, key: ExampleKey) -> Iterable[int]:

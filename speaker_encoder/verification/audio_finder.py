@@ -6,7 +6,9 @@ import os
 from functools import cached_property
 from pathlib import Path
 
+from speaker_encoder.audio.member import find_member
 from speaker_encoder.corpora import Corpus
+from speaker_encoder.corpora.shards import folder_of, is_address
 from speaker_encoder.errors import UserError
 
 
@@ -15,26 +17,27 @@ class AudioFinder:
 
     Args:
         root: of the audio; may be a Kaldi data folder with ``wav.scp``, or a corpus of which ids
-            are used.
+            are used; a corpus of shards may be given by its address.
         list_path: the list; names may also be relative to its folder.
     """
 
     def __init__(self, root: str | os.PathLike[str], list_path: str | os.PathLike[str]) -> None:
         self.root = os.fspath(root)
-        if not os.path.isdir(self.root):
+        self._is_address = _is_address(self.root)
+        if not self._is_address and not os.path.isdir(self.root):
             raise UserError(f"--data_root {self.root}: there is no such folder.")
-        self._folders = (self.root, os.path.dirname(os.fspath(list_path)) or ".")
+        self._folders = (_folder(self.root), os.path.dirname(os.fspath(list_path)) or ".")
         self._known: dict[str, str | None] = {}
 
     def find(self, name: str) -> str | None:
         """The path of an audio file, or None where there is none."""
         if name not in self._known:
             paths = (os.path.join(folder, name) for folder in self._folders)
-            found = next((path for path in paths if os.path.isfile(path)), None)
+            found = next((path for path in paths if _is_recording(path)), None)
             if found is None:
                 found = self._kaldi.get(name)
-                if found is None and not os.path.splitext(name)[1]:
-                    found = self._corpus.get(name)
+                if found is None:
+                    found = self._find_in_corpus(name)
                 if found is not None and found.endswith("|"):
                     raise UserError(
                         f"wav.scp: {name} is the output of a command; wanted audio files. Write "
@@ -42,6 +45,14 @@ class AudioFinder:
                     )
             self._known[name] = found
         return self._known[name]
+
+    def _find_in_corpus(self, name: str) -> str | None:
+        """A recording by its id; in shards, where no files are, also by its id and extension."""
+        key, extension = os.path.splitext(name)
+        if not extension or name in self._corpus:
+            return self._corpus.get(name)
+        found = self._corpus.get(key)
+        return None if found is None or find_member(found) is None else found
 
     def is_known(self, name: str) -> bool:
         """Is there such a file."""
@@ -82,6 +93,8 @@ class AudioFinder:
         try:
             utterances = scan(self.root).utterances
         except UserError:  # no corpus: its names are paths
+            if self._is_address:
+                raise
             return {}
         found: dict[str, str] = {}
         stems: dict[str, list[str]] = {}
@@ -92,13 +105,28 @@ class AudioFinder:
         return {**{stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}, **found}
 
 
+def _is_address(text: str) -> bool:
+    return is_address(text) and not os.path.isdir(text)
+
+
+def _folder(root: str) -> str:
+    """What names are relative to."""
+    return folder_of(root) if _is_address(root) else root
+
+
+def _is_recording(path: str) -> bool:
+    """Whether there is such a file, or the shard that a path in one names."""
+    member = find_member(path)
+    return os.path.isfile(path if member is None else member.shard)
+
+
 def scan_corpus_or_list(
     path: str | os.PathLike[str], root: str | os.PathLike[str] | None
 ) -> Corpus:
     """A corpus by its folder, or by a list with lines ``speaker path``.
 
     Args:
-        path: the folder or the list.
+        path: the folder, the address of shards, or the list.
         root: what the paths of the list are relative to, if its first file is there; else they
             are relative to the list's folder.
 
@@ -107,10 +135,11 @@ def scan_corpus_or_list(
     """
     from speaker_encoder.corpora import scan
 
-    if root is not None and os.path.isfile(path):
+    if root is not None and os.path.isfile(path) and not _is_address(os.fspath(path)):
+        root = _folder(os.fspath(root))
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             first = next((line.split(None, 1) for line in file if line.strip()), [])
-        if len(first) == 2 and os.path.isfile(os.path.join(root, first[1].strip())):
+        if len(first) == 2 and _is_recording(os.path.join(root, first[1].strip())):
             return scan(root, "list", list_path=path)
     return scan(path)
 

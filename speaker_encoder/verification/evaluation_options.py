@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from speaker_encoder.corpora.shards import is_address
 from speaker_encoder.errors import UserError
 from speaker_encoder.verification.protocols import SCORES, Protocol
 
@@ -123,7 +124,8 @@ class EvaluationOptions:
         ):
             if value < least:
                 problems.append(f"{option} must be at least {least}, found {value}.")
-        if self.cohort is not None and self.models and not os.path.exists(self.cohort):
+        is_there = self.cohort is None or is_address(self.cohort) or os.path.exists(self.cohort)
+        if self.models and not is_there:
             problems.append(f"--cohort {self.cohort}: there is no such file or folder.")
         if self.num_bootstrap < 0:
             problems.append(f"--num_bootstrap must be at least 0, found {self.num_bootstrap}.")

@@ -34,3 +34,10 @@ def test_parquet_files_of_a_pattern(libritts, export, embeddings_of, tmp_path):
     write_parquet(tmp_path / "a", rows, 3)
     export(tmp_path / "a" / "train-*.parquet", output_dir=str(tmp_path / "out"))
     assert len(embeddings_of(tmp_path / "out", "*.ecapa_embedding")) == 6
+    second = tmp_path / "a" / "train-00001.parquet"
+    second.write_bytes(second.read_bytes()[:-50])
+    outcome = export(tmp_path / "a" / "train-*.parquet", output_dir=str(tmp_path / "of_damaged"))
+    assert outcome.exit_code == 3
+    report = next((tmp_path / "of_damaged").glob("*.report.json")).read_text()
+    assert "train-00001.parquet" in report and "no parquet file" in report
+    assert len(embeddings_of(tmp_path / "of_damaged", "*.ecapa_embedding")) == 3

@@ -23,6 +23,21 @@ def only_problem(values, overrides=()):
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        "https://joe:PW@host/{0..1}.tar",
+        "https://joe:${PASSWORD}@host/0.tar",
+        "https://h/a.tar?s=PW",
+    ],
+)
+@pytest.mark.parametrize("key", ["train_data_root", "replay_data_root", "val_list"])
+def test_a_secret_in_an_address_is_not_shown(key, address, monkeypatch):
+    monkeypatch.setenv("PASSWORD", "PW")
+    problem = only_problem({**LEAST, key: address})
+    assert "holds a " in problem and "PW" not in problem
+
+
+@pytest.mark.parametrize(
     ("key", "value", "parts"),
     [
         ("learning_rate_init", "1e-4", ['"1e-4"', "without quotes: 1e-4", "at least 0"]),

@@ -1,15 +1,22 @@
 """What is known of trials: audio, speakers, sessions and sex, from lists, tables and corpora."""
 
+import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from shard_files import write_parquet, write_tars
 
+from speaker_encoder.corpora import scan
 from speaker_encoder.errors import UserError
 from speaker_encoder.verification.audio_finder import AudioFinder, scan_corpus_or_list
+from speaker_encoder.verification.evaluation_options import EvaluationOptions
 from speaker_encoder.verification.sources import StoredEmbeddings
 from speaker_encoder.verification.speaker_table import read_speaker_table
+from speaker_encoder.verification.stages import load_cohort
 from speaker_encoder.verification.systems import find_rows, split_name
+from speaker_encoder.verification.trial_check import check_trials
 from speaker_encoder.verification.trial_data import check_trial_data, load_list, make_data
 
 TABLES = {
@@ -150,3 +157,36 @@ def test_a_name_may_stand_before_a_place(tmp_path):
     assert split_name("ecapa") == ("ecapa", "ecapa")
     assert split_name("mine=runs/x/model") == ("mine", "runs/x/model")
     assert split_name("runs/a=b/model") == ("runs/a=b/model", "runs/a=b/model")
+
+
+@pytest.mark.parametrize("write", [write_tars, write_parquet])
+def test_trials_and_cohorts_of_shards(tmp_path, data_dir, voxceleb_list, write):
+    files = scan(data_dir / "voxceleb" / "wav", use_cache=False).utterances
+    chosen = [replace(row, utterance_id=row.utterance_id.replace("-", "_")) for row in files[:16]]
+    folder = write(tmp_path / "shards", chosen, 6)
+    address = f"{folder}/*{next(folder.iterdir()).suffix}"
+    rows = scan(address).utterances
+    names = [row.utterance_id for row in rows]
+    lines = [f"{int(a[:7] == b[:7])} {a} {b}.wav" for a in names[:8] for b in names[8:]]
+    lines += [f"1 {os.path.relpath(rows[0].path, folder)} {names[1]}"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    for root in (address, folder):
+        data = load_list(tmp_path / "list.txt", root)
+        ids = {row.path: row.utterance_id for row in rows}
+        found = [ids[path] for path in data.paths]
+        assert [name.removesuffix(".wav") for name in data.names[:-1]] == found[:-1]
+        assert found[-1] == names[0]
+        assert check_trials(tmp_path / "list.txt", root).findings["missing"] == []
+    (tmp_path / "bad.txt").write_text(f"1 {names[0]} gone.wav")
+    assert len(check_trials(tmp_path / "bad.txt", address).findings["missing"]) == 1
+    assert len(make_data(address).names) == 16
+    assert scan_corpus_or_list(address, data_dir).utterances == rows
+    lines = [f"{row.speaker_id} {os.path.relpath(row.path, folder)}" for row in rows]
+    (tmp_path / "cohort.txt").write_text("\n".join(lines))
+    cohort = scan_corpus_or_list(tmp_path / "cohort.txt", address)
+    assert {row.path for row in cohort.utterances} == {row.path for row in rows}
+    options = EvaluationOptions(models=("ecapa",), data_root=address, norm="s", cohort=address)
+    options.check()
+    assert len(load_cohort(options).paths) == 16
+    with pytest.raises(UserError, match="No shards"):
+        load_list(tmp_path / "list.txt", tmp_path / "none-*.tar")

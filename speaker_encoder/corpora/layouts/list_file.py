@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 
-from speaker_encoder.audio import AUDIO_EXTENSIONS
+from speaker_encoder.audio import AUDIO_EXTENSIONS, AudioInfo
 from speaker_encoder.audio.member import find_member
 from speaker_encoder.corpora.layouts.layout import Candidate, Collected, Layout
 from speaker_encoder.corpora.records import ExcludedFile
@@ -15,8 +15,9 @@ _PROBLEMS_SHOWN = 10
 class ListFile(Layout):
     """Lines ``speaker path``, the path below the root; as the train lists of VoxCeleb's trainers.
 
-    A path may be that of a recording in a shard. The session is the folder of the file where
-    ``multi_rec_session`` says so, or where the path is of the form ``.../speaker/session/file``.
+    The session is the folder of the file where ``multi_rec_session`` says so, or where the path is
+    of the form ``.../speaker/session/file``. A path may be that of a recording in a shard, whose
+    index then tells the session and the length.
     """
 
     pattern = "a text file with lines 'speaker path'"
@@ -40,6 +41,7 @@ class ListFile(Layout):
                 )
             collected.speaker_paths.setdefault(speaker_id, full_path)
             self._collect_file(speaker_id, path, full_path, collected)
+        self._ask_shards(collected)
         return collected
 
     def _read_lines(self) -> list[tuple[str, str]]:
@@ -96,3 +98,35 @@ class ListFile(Layout):
                 status.st_mtime_ns,
             )
         )
+
+    def _ask_shards(self, collected: Collected) -> None:
+        """Takes what the shards know of their recordings; lengths, if they know all of them."""
+        from speaker_encoder.corpora.shards import read_indexes
+
+        members = [find_member(file.path) for file in collected.candidates]
+        shards = sorted({member.shard for member in members if member is not None})
+        if not shards:
+            return
+        request = self.request
+        indexes = read_indexes(
+            shards,
+            cache_dir=request.cache_dir,
+            use_cache=request.use_cache,
+            show_progress=request.show_progress,
+        )
+        known = {
+            (shard, entry.first, entry.second): entry
+            for shard, index in indexes.items()
+            for entry in index.entries
+        }
+        entries = [member and known.get(member[:3]) for member in members]
+        for number, entry in enumerate(entries):
+            file = collected.candidates[number]
+            if entry is not None and entry.session_id is not None:
+                collected.candidates[number] = file._replace(session_id=entry.session_id)
+        if None not in entries:
+            collected.infos.update(
+                (file.path, AudioInfo(entry.num_samples, entry.sampling_rate, 1))
+                for file, entry in zip(collected.candidates, entries, strict=True)
+                if entry is not None
+            )

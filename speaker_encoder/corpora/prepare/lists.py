@@ -32,7 +32,7 @@ def list_speakers(options: PrepareOptions, layout: str, root: Path, result: Prep
     ]
     result.corpus = dataclasses.replace(corpus, excluded=tuple(excluded))
     pairs = ((utterance.speaker_id, utterance.path) for utterance in corpus.utterances)
-    write_speaker_list(options, pairs, root, result)
+    write_speaker_list(options, pairs, Path(corpus.root), result)
     _write_kaldi(options, result)
 
 

@@ -28,7 +28,7 @@ class PrepareOptions:
         corpus: a name of `NAMES`.
         output_dir: the folder that becomes the corpus.
         archives: the archives, or folders that they lie in; of `kaldi` the data folder, of
-            `folders` the corpus.
+            `folders` the corpus, which may be a pattern of shards.
         download: addresses, or names of archives whose address is known.
         user: name for servers that ask for one.
         check: whether published sums are compared.

@@ -28,6 +28,7 @@ from speaker_encoder.corpora.prepare.recordings import (
 from speaker_encoder.corpora.prepare.sources import find_archives
 from speaker_encoder.corpora.prepare.unpack import unpack
 from speaker_encoder.corpora.prepare.written import STATE_FOLDER
+from speaker_encoder.corpora.shards import is_address
 from speaker_encoder.corpora.shards.write import write_shards
 from speaker_encoder.errors import UserError
 
@@ -60,7 +61,7 @@ def prepare(
         _claim(output, f"kaldi {data_dir.resolve()}")
         list_cut(options, cut_segments(utterances, options, result, progress), result)
     elif options.corpus == ON_DISK:
-        list_speakers(options, "auto", _only_folder(options, "the folder of a corpus"), result)
+        list_speakers(options, "auto", _only_corpus(options), result)
     else:
         published = CORPORA[options.corpus]
         is_new = _claimed(output) is None
@@ -90,6 +91,13 @@ def _only_folder(options: PrepareOptions, what: str) -> Path:
     if len(options.archives) != 1 or not options.archives[0].is_dir():
         raise UserError(f"prepare {options.corpus} wants --archives with {what}.")
     return options.archives[0]
+
+
+def _only_corpus(options: PrepareOptions) -> Path:
+    """The corpus that lies on disk: a folder, or a pattern that means shards."""
+    if len(options.archives) == 1 and is_address(str(options.archives[0])):
+        return options.archives[0]
+    return _only_folder(options, "the folder of a corpus, or 'quoted/*.tar'")
 
 
 def _check_kaldi_dir(options: PrepareOptions) -> None:

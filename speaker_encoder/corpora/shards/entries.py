@@ -14,6 +14,7 @@ from typing import NamedTuple
 from speaker_encoder.audio.ranges import is_remote, read_span, state_of
 
 _FETCHED_BYTES = 8 << 20
+_LONGEST_NAME = 255  # bytes, of most file systems
 
 
 class Entry(NamedTuple):
@@ -61,7 +62,15 @@ def name_problem(name: str) -> str | None:
     """Why a name in a shard is not taken: no such name becomes a path that leaves a folder."""
     if not name or "\0" in name or posixpath.isabs(name) or ".." in name.split("/"):
         return "a name that leaves its folder"
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in name.split("/")):
+        return "a name longer than that of any file"
     return None
+
+
+def sample_key(utterance_id: str) -> str:
+    """The name of an utterance in a tar, whose first dot would end it."""
+    folder, name = posixpath.split(utterance_id)
+    return posixpath.join(folder, name.replace(".", "_"))
 
 
 def speaker_problem(speaker_id: str | None) -> str | None:

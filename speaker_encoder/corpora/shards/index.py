@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import posixpath
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from speaker_encoder.audio import AudioError, AudioInfo
 from speaker_encoder.audio.member import Member
-from speaker_encoder.audio.ranges import FileState, is_remote, read_span, state_of
+from speaker_encoder.audio.ranges import is_remote, read_span, state_of
 from speaker_encoder.corpora.cache import default_cache_dir, is_settled, write_cache
 from speaker_encoder.corpora.layouts.layout import Candidate, Collected
 from speaker_encoder.corpora.records import ExcludedFile
@@ -22,19 +22,21 @@ from speaker_encoder.corpora.shards.entries import (
     Entry,
     LeftOut,
     ShardIndex,
-    name_problem,
     on_this_machine,
-    speaker_problem,
+)
+from speaker_encoder.corpora.shards.index_file import (
+    index_as_text,
+    load_index,
+    read_index_beside,
 )
 from speaker_encoder.corpora.shards.parquet_index import index_parquet
 from speaker_encoder.corpora.shards.places import find_shards, folder_of
 from speaker_encoder.corpora.shards.tar_index import index_tar
+from speaker_encoder.errors import UserError
 
-# To be raised whenever what is read from a shard, or how it is checked, changes.
-_VERSION = 1
 _NUM_THREADS = 4
-BESIDE = ".index.json"
-"""Behind the name of a shard: a file with its index."""
+# Of a parquet file on this machine: that stays as it is, so that the file is left out.
+_DAMAGE = ("no parquet file", "truncated or damaged")
 
 
 def collect_shards(
@@ -58,11 +60,35 @@ def collect_shards(
         show_progress: a progress bar on stderr; None shows it on a terminal only.
 
     Raises:
-        UserError: there are none, or one is of a form that cannot be used.
+        UserError: there are none, or one cannot be read or is of a form that cannot be used.
+    """
+    shards = find_shards(address, suffix)
+    indexes = read_indexes(
+        shards, cache_dir=cache_dir, use_cache=use_cache, show_progress=show_progress
+    )
+    return _collected(indexes, folder_of(address), suffix)
+
+
+def read_indexes(
+    shards: Sequence[str],
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    use_cache: bool = True,
+    show_progress: bool | None = None,
+) -> dict[str, ShardIndex]:
+    """What each shard holds.
+
+    Args:
+        shards: paths or URLs.
+        cache_dir: as of `collect_shards`, like the others.
+        use_cache: remember it.
+        show_progress: a progress bar on stderr.
+
+    Raises:
+        UserError: one cannot be read or is of a form that cannot be used.
     """
     from tqdm import tqdm
 
-    shards = find_shards(address, suffix)
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     if show_progress is None:
         show_progress = sys.stderr.isatty()
@@ -75,113 +101,58 @@ def collect_shards(
             pool.map(read, shards), desc="Reading shards", total=len(shards), unit="shard",
             disable=not show_progress,
         )  # fmt: skip
-        indexes = dict(zip(shards, found, strict=True))
-    return _collected(indexes, folder_of(address), suffix)
+        return dict(zip(shards, found, strict=True))
 
 
 def _read_index(shard: str, folder: Path | None) -> ShardIndex:
-    """What a shard holds, as it is remembered or from the shard itself."""
+    """What a shard holds, as it is remembered or from the shard itself.
+
+    Raises:
+        UserError: it cannot be read. Without it this would be another corpus, and perhaps for a
+            moment or on one machine alone.
+    """
     try:
         state = state_of(shard)
         path = None
-        if folder is not None:
+        if folder is not None and (state.stamp or not is_remote(shard)):
             digest = hashlib.sha256(os.fsencode(_identity(shard))).hexdigest()[:32]
             path = folder / f"{digest}.json"
-            remembered = _load(path, state)
+            remembered = load_index(path, state)
             if remembered is not None:
                 return remembered
-        may_know = folder is not None or is_remote(shard)
+        may_know = shard.endswith(".tar") and (folder is not None or is_remote(shard))
         beside = read_index_beside(shard, state) if may_know else None
         if beside is not None:
             index = beside
         elif shard.endswith(".parquet"):
+            read_span(shard, 0, min(state.size, 1))  # may it be read at all
             index = index_parquet(shard)
         else:
             with on_this_machine(shard) as local:
                 index = index_tar(local, shard)
     except AudioError as error:
+        if is_remote(shard) or error.reason not in _DAMAGE:
+            raise _unreadable(shard, error.reason, error.detail) from error
         return ShardIndex(left_out=[LeftOut("", error.reason, error.detail)])
     except OSError as error:
-        return ShardIndex(left_out=[LeftOut("", "cannot be read", str(error.strerror))])
+        where = f"; it is fetched into {tempfile.gettempdir()}" if is_remote(shard) else ""
+        detail = f"{error.strerror or error}{where}"
+        raise _unreadable(shard, "cannot be read", detail) from error
     if path is not None and (is_remote(shard) or is_settled(int(state.stamp))):
-        write_cache(path, _as_text(state, index))
+        write_cache(path, index_as_text(state, index))
     return index
 
 
-def read_index_beside(shard: str, state: FileState) -> ShardIndex | None:
-    """What `write_index_beside` wrote; None where there is none for this shard.
-
-    Args:
-        shard: path or URL.
-        state: of the shard.
-    """
-    path = shard + BESIDE
-    try:
-        own = state_of(path)
-        if not is_remote(shard) and int(own.stamp) < int(state.stamp):
-            return None
-        text = read_span(path, 0, own.size).decode("ascii")
-    except (AudioError, UnicodeDecodeError):
-        return None
-    index = _parse(text, FileState(state.size, ""))
-    if index is None:
-        return None
-    problems = (name_problem(one.name) or speaker_problem(one.speaker_id) for one in index.entries)
-    return None if any(problems) else index
-
-
-def write_index_beside(shard: Path) -> None:
-    """Writes what a tar on this machine holds beside it, so that who fetches it need not look."""
-    state = FileState(state_of(str(shard)).size, "")
-    text = _as_text(state, index_tar(str(shard), str(shard)))
-    temporary = shard.with_suffix(".part")
-    temporary.write_text(text, encoding="ascii")
-    os.replace(temporary, f"{shard}{BESIDE}")
+def _unreadable(shard: str, reason: str, detail: str) -> UserError:
+    return UserError(
+        f"The shard {shard} cannot be used: {reason} ({detail}). It is not left out, as that would "
+        "be another corpus. Run the same command again when it can be read, or name the other "
+        "shards alone."
+    )
 
 
 def _identity(shard: str) -> str:
     return shard if is_remote(shard) else os.path.realpath(shard)
-
-
-def _as_text(state: FileState, index: ShardIndex) -> str:
-    content = {
-        "version": _VERSION,
-        "state": [state.size, state.stamp],
-        "entries": index.entries,
-        "left_out": index.left_out,
-        "ignored": index.ignored,
-    }
-    return json.dumps(content, separators=(",", ":"))
-
-
-def _load(path: Path, state: FileState) -> ShardIndex | None:
-    """What is remembered; None when it is absent, damaged, or the shard has changed."""
-    try:
-        return _parse(path.read_text(encoding="ascii"), state)
-    except (OSError, ValueError):
-        return None
-
-
-def _parse(text: str, state: FileState) -> ShardIndex | None:
-    """The index that a text holds; None when it is damaged or of another state."""
-    try:
-        content = json.loads(text)
-        if content["version"] != _VERSION or content["state"] != [state.size, state.stamp]:
-            return None
-        entries = [Entry(*entry) for entry in content["entries"]]
-        if not all(map(_is_entry, entries)):
-            return None
-        left_out = [LeftOut(*map(str, one)) for one in content["left_out"]]
-        return ShardIndex(entries, left_out, Counter(content["ignored"]))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_entry(entry: Entry) -> bool:
-    numbers = (entry.first, entry.second, entry.num_samples, entry.sampling_rate)
-    return all(type(number) is int and number >= 0 for number in numbers) and (
-        type(entry.name) is type(entry.speaker_id) is str
-    )
 
 
 def _collected(indexes: dict[str, ShardIndex], root: str, suffix: str) -> Collected:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from speaker_encoder.audio import AudioError, AudioInfo, read_info
+from speaker_encoder.audio import AUDIO_EXTENSIONS, AudioError, AudioInfo, read_info
 from speaker_encoder.audio.row_groups import audio_column, open_parquet
 from speaker_encoder.corpora.shards.entries import (
     Entry,
@@ -21,6 +21,7 @@ from speaker_encoder.corpora.shards.entries import (
 from speaker_encoder.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow
     from pyarrow import parquet
 
 SPEAKER_COLUMNS = ("speaker_id", "speaker", "spk_id", "client_id", "speaker_name")
@@ -42,24 +43,33 @@ def index_parquet(shard: str) -> ShardIndex:
         AudioError: it is damaged or cannot be reached.
     """
     with open_parquet(shard) as file:
-        columns = file.schema_arrow.names
-        if all(name in columns for name in _LENGTH_COLUMNS):
-            return _index_rows(file, shard, set(columns))
+        if _has_lengths(file.schema_arrow):
+            return _index_rows(file, shard, has_lengths=True)
     with on_this_machine(shard) as path, open_parquet(path) as file:
-        return _index_rows(file, shard, set(columns) - set(_LENGTH_COLUMNS))
+        return _index_rows(file, shard, has_lengths=False)
 
 
-def _index_rows(file: parquet.ParquetFile, shard: str, columns: set[str]) -> ShardIndex:
+def _has_lengths(schema: pyarrow.Schema) -> bool:
+    """Whether there are both columns of lengths, of whole numbers."""
+    import pyarrow
+
+    return all(
+        name in schema.names and pyarrow.types.is_integer(schema.field(name).type)
+        for name in _LENGTH_COLUMNS
+    )
+
+
+def _index_rows(file: parquet.ParquetFile, shard: str, *, has_lengths: bool) -> ShardIndex:
+    columns = file.schema_arrow.names
     audio = audio_column(file.schema_arrow)
     speaker = next((name for name in SPEAKER_COLUMNS if name in columns), None)
     session = next((name for name in SESSION_COLUMNS if name in columns), None)
     if audio is None or speaker is None:
         raise UserError(
-            f"{shard} needs a column of audio (a struct of bytes and path) and one of speakers, "
-            f"named {', '.join(SPEAKER_COLUMNS)}; it has {', '.join(file.schema_arrow.names)}. "
-            "Rename them."
+            f"{shard} needs a column of audio (a struct of bytes and of path, a text) and one "
+            f"of speakers, named {', '.join(SPEAKER_COLUMNS)}; it has "
+            f"{', '.join(file.schema_arrow.names)}. Rename them."
         )
-    has_lengths = set(_LENGTH_COLUMNS) <= columns
     wanted = [f"{audio}.path", speaker, *([session] if session else [])]
     wanted += _LENGTH_COLUMNS if has_lengths else [f"{audio}.bytes"]
     index = ShardIndex()
@@ -98,17 +108,17 @@ def _rows(
     for group in range(file.metadata.num_row_groups):
         try:
             rows = file.read_row_group(group, columns=columns).to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise AudioError(shard, "truncated or damaged", str(error)) from error
         for number, row in enumerate(rows):
             yield group, number, row
 
 
 def _name(audio: dict[str, Any] | None, group: int, number: int) -> str:
-    """What a recording is called: the last part of its path, with an extension."""
+    """What a recording is called: the last part of its path, with an extension of audio."""
     audio = audio or {}
     name = posixpath.basename(audio.get("path") or "") or f"{group:04d}-{number:04d}"
-    if os.path.splitext(name)[1]:
+    if os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS:
         return name
     head = (audio.get("bytes") or b"")[:4]
     return name + next((suffix for magic, suffix in _MAGIC if head.startswith(magic)), ".wav")
@@ -116,9 +126,9 @@ def _name(audio: dict[str, Any] | None, group: int, number: int) -> str:
 
 def _lengths(row: dict[str, Any], name: str) -> AudioInfo:
     num_samples, sampling_rate = (row[column] for column in _LENGTH_COLUMNS)
-    if not num_samples or not sampling_rate:
+    if min(num_samples or 0, sampling_rate or 0) <= 0:
         raise AudioError(name, "no audio samples")
-    return AudioInfo(int(num_samples), int(sampling_rate), 1)
+    return AudioInfo(num_samples, sampling_rate, 1)
 
 
 def _read_header(audio: dict[str, Any] | None, name: str) -> AudioInfo:

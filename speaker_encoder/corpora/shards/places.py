@@ -23,6 +23,28 @@ def is_address(text: str) -> bool:
     return is_remote(text) or text.endswith(_SUFFIXES)
 
 
+def refuse_secrets(text: str) -> None:
+    """Refuses an address with a password, or a query, which may be a signature.
+
+    Raises:
+        UserError: it has one; the text shows neither.
+    """
+    for scheme, rest in re.findall(r"(?=([A-Za-z][A-Za-z0-9+.-]*)://(.*))", text, re.DOTALL):
+        host, _, port = re.split(r"[/?#]", rest, maxsplit=1)[0].partition(":")
+        is_http = scheme.lower() in ("http", "https")
+        found = None
+        if "@" in host + port or (is_http and ":" not in port and re.search("[^0-9{},.]", port)):
+            found = "a name or password"
+        elif "?" in rest if is_http else re.search(r"[?][^/]*=", rest):  # elsewhere a wildcard
+            found = "a query (what stands behind `?`), as signed addresses do"
+        if found is not None:
+            raise UserError(
+                f"The address {scheme}://... holds {found}, which would be written into logs and "
+                "configs. Leave it out, and give it as the storage's own library wants it, or copy "
+                "the shards nearer."
+            )
+
+
 def expand_braces(text: str) -> list[str]:
     """The names that ``{000..012}`` and ``{a,b}`` in a text stand for, as a shell gives them.
 
@@ -55,14 +77,11 @@ def find_shards(address: str, suffix: str) -> list[str]:
         suffix: ``".tar"`` or ``".parquet"``.
 
     Raises:
-        UserError: there are none, or the URL holds a password.
+        UserError: there are none, or the URL holds a secret.
     """
-    if is_remote(address) and "@" in address.split("://", 1)[1].split("/", 1)[0]:
-        host = address.rpartition("@")[2]
-        raise UserError(
-            f"The address ...@{host} holds a name or password, which would be written into logs "
-            "and configs. Leave it out, and give it as the storage's own library wants it."
-        )
+    refuse_secrets(address)
+    if os.path.isfile(address):  # whatever its name looks like
+        return [address]
     is_folder = not address.endswith(_SUFFIXES)
     pattern = f"{glob.escape(address)}/**/*{suffix}" if is_folder else address
     found: set[str] = set()
@@ -98,5 +117,7 @@ def folder_of(address: str) -> str:
     """The folder, or the URL of one, that the shards lie in: what stands before any wildcard."""
     if not address.endswith(_SUFFIXES):
         return address.rstrip("/") or "/"
+    if os.path.isfile(address):
+        return str(Path(address).parent)
     fixed = re.split(r"[*?\[{]", address, maxsplit=1)[0]
     return posixpath.dirname(fixed) if is_remote(address) else str(Path(fixed + "x").parent)

@@ -15,6 +15,7 @@ from speaker_encoder.corpora.shards.entries import (
     LeftOut,
     ShardIndex,
     name_problem,
+    sample_key,
     speaker_problem,
 )
 from speaker_encoder.errors import UserError
@@ -25,6 +26,7 @@ _SPEAKER_FILES = ("spk", "speaker", "speaker_id", "cls")
 _TEXT_FILES = ("json", *_SPEAKER_FILES)
 _LARGEST_TEXT = 1 << 20
 _KEY = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
+_DAMAGE = (tarfile.TarError, ValueError, OverflowError, RecursionError)  # as tarfile raises them
 _PACKED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"(\xb5/\xfd", "zstd"))
 
 
@@ -83,6 +85,8 @@ def _members(path: str, index: ShardIndex) -> Iterator[tarfile.TarInfo]:
         with tarfile.open(path, "r:", errorlevel=2) as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # they would be kept
+                if member.size < 0:
+                    raise tarfile.ReadError("a negative size")
                 count += 1
                 last = member.offset_data + (member.size if member.isreg() else 0)
                 yield member
@@ -91,7 +95,7 @@ def _members(path: str, index: ShardIndex) -> Iterator[tarfile.TarInfo]:
             file.seek(end)
             block = file.read(tarfile.BLOCKSIZE)
         problem = "no tar header" if block.strip(b"\0") else None
-    except tarfile.TarError as error:
+    except _DAMAGE as error:
         problem, end = str(error), last
     if problem is not None:
         detail = f"{problem} after {count} members, at byte {end}"
@@ -129,6 +133,7 @@ def _add_sample(sample: list[tarfile.TarInfo], file: object, path: str, index: S
         index.ignored[f"{extension} file" if extension else "file without extension"] += 1
     for member, prefix in recordings:
         speaker_id, session_id = _whose(texts, prefix)
+        name = _own_name(texts, member.name) if len(recordings) == 1 else member.name
         problem, detail = speaker_problem(speaker_id), ""
         if problem is None:
             try:
@@ -142,10 +147,27 @@ def _add_sample(sample: list[tarfile.TarInfo], file: object, path: str, index: S
         assert speaker_id is not None
         index.entries.append(
             Entry(
-                *(member.offset_data, member.size, member.name, speaker_id, session_id),
+                *(member.offset_data, member.size, name, speaker_id, session_id),
                 *(info.num_samples, info.sampling_rate),
             )
         )
+
+
+def _facts(texts: dict[str, str], start: str = "") -> dict:
+    """What a json beside a recording says."""
+    try:
+        values = json.loads(texts.get(f"{start}json", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _own_name(texts: dict[str, str], name: str) -> str:
+    """The name of a recording, with the dots that `write_shards` had to take out of it."""
+    key, extension = posixpath.splitext(name)
+    own = _facts(texts).get("utterance_id")
+    is_own = isinstance(own, str) and sample_key(own) == key and not name_problem(own)
+    return f"{own}{extension}" if is_own else name
 
 
 def _whose(texts: dict[str, str], prefix: str) -> tuple[str | None, str | None]:
@@ -158,11 +180,7 @@ def _whose(texts: dict[str, str], prefix: str) -> tuple[str | None, str | None]:
     """
     speaker_id = session_id = None
     for start in dict.fromkeys((prefix, "")):
-        try:
-            values = json.loads(texts.get(f"{start}json", "{}"))
-        except ValueError:
-            values = {}
-        values = values if isinstance(values, dict) else {}
+        values = _facts(texts, start)
         files = {name: texts.get(f"{start}{name}") for name in _SPEAKER_FILES}
         speaker_id = speaker_id or _first(values, SPEAKER_NAMES) or _first(files, _SPEAKER_FILES)
         session_id = session_id or _first(values, SESSION_NAMES)
