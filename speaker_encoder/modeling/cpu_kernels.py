@@ -40,6 +40,15 @@ def keep_freed_memory() -> None:
     mallopt(_M_ARENA_MAX, 1)  # the others hold no block of more than 64 MB
 
 
+def give_back_freed_memory() -> None:
+    """Gives the memory of freed tensors back to the system, also what lies between others.
+
+    Does nothing with another C library than glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def fast_cpu_inference(device: torch.device) -> AbstractContextManager[Any]:
     """Gives a context in which this thread's float32 inference on a CPU is faster.
 

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from speaker_encoder.errors import UserError
+from speaker_encoder.modeling.cpu_kernels import give_back_freed_memory
 from speaker_encoder.training.distributed import num_processes
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def cached_loss(
             states.append(RandomState(device))
             embedded.append(embed(piece))
             statistics.put_back()
+            _forget(device)
     embeddings = torch.cat(embedded).requires_grad_()
     loss = loss_of(embeddings)
     scale = float(accelerator.scaler.get_scale()) if accelerator.scaler is not None else 1.0
@@ -88,8 +90,15 @@ def cached_loss(
             if not is_last:
                 accelerator.backward(passed_on * share)
                 statistics.put_back()  # gradient checkpointing has computed the piece once more
+                _forget(device)
     statistics.update()
     return _WithBackwardOf.apply(loss, passed_on), embeddings.detach()
+
+
+def _forget(device: torch.device) -> None:
+    """Leaves nothing of a piece in memory; on a GPU the next one finds its place by itself."""
+    if device.type == "cpu":
+        give_back_freed_memory()
 
 
 class _WithBackwardOf(torch.autograd.Function):

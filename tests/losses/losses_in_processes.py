@@ -1,5 +1,6 @@
 """Run by torchrun: writes each loss's gradients over the whole batch that two processes share."""
 
+import gc
 import os
 import sys
 
@@ -62,6 +63,8 @@ def main() -> None:
         gradients = {key: p.grad for key, p in model.module.named_parameters()}
         found[name] = (value.detach(), gradients)
     torch.save(found, os.path.join(sys.argv[1], f"{rank}.pt"))
+    del model
+    gc.collect()  # models that outlive their processes' group may wait for it for ever
     torch.distributed.destroy_process_group()
 
 
