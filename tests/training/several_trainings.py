@@ -1,6 +1,9 @@
 """One training after the other in the same processes, run by torchrun; no test."""
 
+import gc
 import sys
+
+import torch
 
 from speaker_encoder.training import TrainConfig
 from speaker_encoder.training.cluster import join_processes
@@ -11,3 +14,5 @@ if __name__ == "__main__":
         config = TrainConfig.from_json(path)
         join_processes(config, "cpu")
         train_once(config, "cpu")
+    gc.collect()  # as `train` ends: a process whose gloo threads are running may be aborted
+    torch.distributed.destroy_process_group()
