@@ -75,7 +75,7 @@ def cached_loss(
             states.append(RandomState(device))
             embedded.append(embed(piece))
             statistics.put_back()
-            _forget(device)
+    _forget(device)
     embeddings = torch.cat(embedded).requires_grad_()
     loss = loss_of(embeddings)
     scale = float(accelerator.scaler.get_scale()) if accelerator.scaler is not None else 1.0

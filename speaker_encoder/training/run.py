@@ -77,7 +77,7 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
 
     transformers_logging.disable_progress_bar()  # of writing a model's files, within our own
     device = choose_device(config)
-    if device == "cpu" and config.mini_batch_size is None:  # who asks for pieces is short of it
+    if device == "cpu":
         keep_freed_memory()
     hosts = join_processes(config, device)
     with named_losses(config, hosts):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_encoders import make_tiny
+from tiny_wavlm import TINY_WAVLM
 
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.errors import UserError
@@ -16,17 +17,6 @@ from speaker_encoder.export.manifest import Provenance, read_manifest
 from speaker_encoder.hub import onnx
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-TINY_WAVLM = {
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "conv_dim": [32] * 7,
-    "num_conv_pos_embedding_groups": 4,
-    "tdnn_dim": [24, 24, 24, 24, 40],
-    "xvector_output_dim": 24,
-    "initializer_range": 0.2,
-}
 
 
 def run(root: Path, encoder: SpeakerEncoder, name: str = "", **changes) -> torch.Tensor:

@@ -4,30 +4,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from tiny_wavlm import TINY_WAVLM
 
 from speaker_encoder import SpeakerEncoder
 
 _ECAPA = {"channels": [32, 32, 32, 32, 96], "attention_channels": 16, "se_channels": 16}
-_WAVLM = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "conv_dim": [32] * 7,
-    "num_conv_pos_embedding_groups": 4,
-    "tdnn_dim": [24, 24, 24, 24, 40],
-    "xvector_output_dim": 24,
-    # Large enough that attention and position bias change the embedding.
-    "initializer_range": 0.2,
-}
 _LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ecapa": ("ecapa", {**_ECAPA, "lin_neurons": 24}),
     "ecapa-local": ("ecapa", {**_ECAPA, "global_context": False, "n_fft": 512}),
-    "wavlm-base": ("wavlm-base-plus", _WAVLM),
-    "wavlm-base-sv": ("wavlm-base-plus", {**_WAVLM, "use_weighted_layer_sum": True}),
-    "wavlm-large": ("wavlm-large", {**_WAVLM, **_LARGE, "num_conv_pos_embeddings": 19}),
+    "wavlm-base": ("wavlm-base-plus", TINY_WAVLM),
+    "wavlm-base-sv": ("wavlm-base-plus", {**TINY_WAVLM, "use_weighted_layer_sum": True}),
+    "wavlm-large": ("wavlm-large", {**TINY_WAVLM, **_LARGE, "num_conv_pos_embeddings": 19}),
     "dvector": ("dvector", {}),
 }
 

@@ -6,26 +6,13 @@ import sys
 
 import torch
 import torch.distributed
+from every_loss import CHOICES
 from torch.nn.parallel import DistributedDataParallel
 
 from speaker_encoder.losses import build_chosen_loss
 from speaker_encoder.training.distributed import GatheredLoss
 
 NUM_SPEAKERS, NUM_UTTERANCES, DIM = 6, 2, 5
-CHOICES = {
-    "ge2e": {"name": "ge2e"},
-    "softmax": {"name": "softmax"},
-    "am_softmax": {"name": "am_softmax", "margin_end_step": 10},
-    "aam_softmax": {"name": "aam_softmax", "sub_centres": 3, "inter_top_k": 2},
-    "prototypical": {"name": "prototypical"},
-    "angular_prototypical": {"name": "angular_prototypical"},
-    "softmax_prototypical": {"name": "softmax_prototypical"},
-    "triplet": {"name": "triplet", "margin": 2.0},
-    "triplet, drawn": {"name": "triplet", "mining": "hard_rank", "margin": 2.0},
-    "sup_con": {"name": "sup_con"},
-    "nt_xent": {"name": "nt_xent"},
-    "sum": [{"name": "softmax"}, {"name": "triplet", "weight": 0.5}],
-}
 
 
 class Projected(torch.nn.Module):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from losses_in_processes import CHOICES, Projected, whole_batch
+from every_loss import CHOICES
+from losses_in_processes import Projected, whole_batch
 
 from speaker_encoder.losses import LOSSES
 
@@ -21,7 +22,7 @@ def of_two_processes(tmp_path_factory) -> list[dict]:
     """What each process found."""
     folder = tmp_path_factory.mktemp("processes")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([*launcher, SCRIPT, folder], check=True, env=environment, timeout=120)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 

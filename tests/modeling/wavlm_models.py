@@ -5,21 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from tiny_wavlm import TINY_WAVLM
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
 
 from speaker_encoder.modeling.wavlm import WavLMBackbone
 
 TINY: dict[str, Any] = {
-    "hidden_size": 32,
+    **TINY_WAVLM,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "conv_dim": [32] * 7,
-    "num_conv_pos_embedding_groups": 4,
     "tdnn_dim": [32, 32, 32, 32, 48],
-    "xvector_output_dim": 24,
-    # Large enough that attention and position bias change the embedding.
-    "initializer_range": 0.2,
 }
 GROUP = {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}

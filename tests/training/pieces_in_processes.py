@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from every_loss import CHOICES
 
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.losses import build_chosen_loss
@@ -20,21 +21,6 @@ from speaker_encoder.training.distributed import GatheredLoss
 from speaker_encoder.training.gradient_cache import RandomState, cached_loss, split_batch
 
 NUM_SPEAKERS, NUM_UTTERANCES = 4, 3
-LOSSES = {
-    "ge2e": {"name": "ge2e"},
-    "ge2e, contrast": {"name": "ge2e", "variant": "contrast"},
-    "softmax": {"name": "softmax"},
-    "am_softmax": {"name": "am_softmax"},
-    "aam_softmax": {"name": "aam_softmax", "sub_centres": 3, "inter_top_k": 2},
-    "prototypical": {"name": "prototypical"},
-    "angular_prototypical": {"name": "angular_prototypical"},
-    "softmax_prototypical": {"name": "softmax_prototypical"},
-    "triplet": {"name": "triplet", "margin": 2.0},
-    "triplet, drawn": {"name": "triplet", "mining": "hard_rank", "margin": 2.0},
-    "sup_con": {"name": "sup_con"},
-    "nt_xent": {"name": "nt_xent"},
-    "sum": [{"name": "softmax"}, {"name": "triplet", "weight": 0.5, "margin": 2.0}],
-}
 FAMILIES = {
     "ecapa": (
         "ecapa",
@@ -78,7 +64,7 @@ class Case:
             for parameter in self.encoder.parameters():
                 if parameter.ndim > 1 and family == "wavlm":
                     parameter *= 6
-        choice = LOSSES[loss]
+        choice = CHOICES[loss]
         built = build_chosen_loss(choice, self.encoder.embedding_dim, NUM_SPEAKERS + 2)
         self.encoder.attach_loss(GatheredLoss(built))
         self.encoder.loss_fn.set_step(5)
@@ -159,7 +145,7 @@ def compare_all() -> dict[str, tuple[float, float]]:
     """Gives, for each case, the difference of the loss and of the gradients."""
     found = {}
     for family in FAMILIES:
-        for loss in LOSSES:
+        for loss in CHOICES:
             case = Case(family, loss)
             value, gradients = case.by_pieces(2)
             wanted, expected = case.at_once(2)

@@ -1,11 +1,12 @@
 """Hugging Face datasets as they lie on the Hub: parquet files with audio in them."""
 
-from speaker_encoder.corpora.layouts.layout import Collected, Layout, ScanRequest
+from speaker_encoder.corpora.layouts.layout import ScanRequest, ShardLayout
 
 
-class HuggingFace(Layout):
+class HuggingFace(ShardLayout):
     """Parquet files with a column of audio and one of speakers."""
 
+    suffix = ".parquet"
     pattern = "parquet files with a column of audio (bytes, path) and one of speakers"
 
     @classmethod
@@ -16,20 +17,3 @@ class HuggingFace(Layout):
             is_repository = address.startswith("hf://") and not address.endswith(".tar")
             return address.endswith(".parquet") or is_repository
         return bool(request.tree.ignored[".parquet file"])
-
-    def collect(self) -> Collected:
-        """All recordings with their speakers and lengths.
-
-        Raises:
-            UserError: there are no shards, or they lack a column.
-        """
-        from speaker_encoder.corpora.shards import collect_shards
-
-        request = self.request
-        return collect_shards(
-            request.address or request.root,
-            ".parquet",
-            cache_dir=request.cache_dir,
-            use_cache=request.use_cache,
-            show_progress=request.show_progress,
-        )

@@ -160,3 +160,30 @@ class FolderLayout(Layout):
                     file.mtime_ns,
                 )
             )
+
+
+class ShardLayout(Layout):
+    """A layout whose recordings lie in a few large files, which say whose they are.
+
+    Attributes:
+        suffix: of these files.
+    """
+
+    suffix: ClassVar[str]
+
+    def collect(self) -> Collected:
+        """All recordings with their speakers and lengths.
+
+        Raises:
+            UserError: there are no shards, or one cannot be read or says no speakers.
+        """
+        from speaker_encoder.corpora.shards import collect_shards
+
+        request = self.request
+        return collect_shards(
+            request.address or request.root,
+            self.suffix,
+            cache_dir=request.cache_dir,
+            use_cache=request.use_cache,
+            show_progress=request.show_progress,
+        )
