@@ -29,7 +29,7 @@ from speaker_encoder import SpeakerEncoder
 from speaker_encoder.hub.onnx import MODEL_FILE, embed_with_onnx, open_session, write_onnx
 from speaker_encoder.hub.onnx_int8 import quantize_onnx
 from speaker_encoder.modeling.cpu_kernels import keep_freed_memory
-from speaker_encoder.modeling.encoding import encode_batch
+from speaker_encoder.modeling.encoding import encode_batch, frozen_encoder
 from speaker_encoder.verification import equal_error_rate
 
 RATE = 16000
@@ -56,7 +56,7 @@ def load_encoder(name: str) -> SpeakerEncoder:
 
 def torch_engine(encoder: SpeakerEncoder, dtype: torch.dtype) -> Engine:
     """The exporter's own forward pass."""
-    is_lower = dtype is not torch.float32
+    encoder, is_lower = frozen_encoder(encoder), dtype is not torch.float32
 
     @torch.inference_mode()
     def embed(waveforms: Sequence[np.ndarray]) -> np.ndarray:

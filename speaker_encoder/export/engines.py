@@ -74,9 +74,9 @@ def open_engine(
     Raises:
         UserError: the encoder has no ONNX form, or it gives other embeddings.
     """
-    from speaker_encoder.modeling.encoding import encode_batch
+    from speaker_encoder.modeling.encoding import encode_batch, frozen_encoder
 
-    exact = partial(encode_batch, encoder)
+    exact = partial(encode_batch, frozen_encoder(encoder))
     if not units or (options.engine == TORCH and options.dtype == "float32"):
         return exact
     if options.engine == TORCH:

@@ -79,6 +79,13 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def frozen(self) -> Backbone:
+        """Gives what embeds the same for as long as no weight changes, faster where it can be.
+
+        In eval mode, and to be called again when a weight has changed.
+        """
+        return self
+
     @classmethod
     def recognises(cls, folder: Path) -> bool:
         """Says if ``folder`` holds a model of this family in the upstream library's layout."""

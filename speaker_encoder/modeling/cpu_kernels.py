@@ -55,12 +55,14 @@ def fast_cpu_inference(device: torch.device) -> AbstractContextManager[Any]:
     Args:
         device: where the inference runs; on anything but a CPU the context does nothing.
     """
-    is_usable = (
-        device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return _OneDnn() if device.type == "cpu" and has_one_dnn() else nullcontext()
+
+
+def has_one_dnn() -> bool:
+    """Says if torch has oneDNN's products here."""
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
     )
-    return _OneDnn() if is_usable else nullcontext()
 
 
 class _OneDnn(TorchFunctionMode):
@@ -83,7 +85,7 @@ def _linear(
 ) -> torch.Tensor | None:
     if not _is_plain(input, weight, bias):
         return None
-    return _product(input, weight, bias)
+    return product(input, weight, bias)
 
 
 def _conv1d(
@@ -109,9 +111,7 @@ def _conv1d(
         return None
     # The weights as the left factor: neither side is transposed, and no weight is copied.
     factors = weight.flatten(1)
-    products = [
-        _product(factors, _columns(row, kernel_size, stride, dilation).t()) for row in input
-    ]
+    products = [product(factors, _columns(row, kernel_size, stride, dilation).t()) for row in input]
     rows = products[0][None] if len(products) == 1 else torch.stack(products)
     return rows if bias is None else rows.add_(bias[:, None])
 
@@ -146,12 +146,37 @@ _SPECIAL: dict[Any, Callable[..., torch.Tensor | None]] = {
 }
 
 
-def _product(
+def product(
     rows: torch.Tensor, columns: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    rows, columns = _dense(rows), _dense(columns)
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, columns, bias, "none", [], "")
-    return product
+    """Gives (..., M) = (..., N) times the transpose of (M, N), plus (M,); float32, no gradients."""
+    return _multiply(_dense(rows), _dense(columns), bias)
+
+
+class PackedLinear:
+    """A linear layer whose weights oneDNN need not bring into its own order every time.
+
+    Args:
+        weight: (M, N) float32, of which a copy is kept.
+        bias: (M,).
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self._bias = bias
+
+    def __call__(self, rows: torch.Tensor, activation: str = "none") -> torch.Tensor:
+        """Gives (T, M) of (T, N) rows; the activation is "none" or "relu". No gradients."""
+        return _multiply(rows.contiguous(), self._weight, self._bias, activation)
+
+
+def _multiply(
+    rows: torch.Tensor, columns: torch.Tensor, bias: torch.Tensor | None, activation: str = "none"
+) -> torch.Tensor:
+    multiplied: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        rows, columns, bias, activation, [], ""
+    )
+    return multiplied
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:

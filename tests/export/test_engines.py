@@ -15,6 +15,7 @@ from speaker_encoder.export import ExportOptions, embed_corpus
 from speaker_encoder.export.engines import _compare, check_engine
 from speaker_encoder.export.manifest import Provenance, read_manifest
 from speaker_encoder.hub import onnx
+from speaker_encoder.modeling.ecapa_frozen import FrozenEcapa
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -55,6 +56,16 @@ def written(wavlm, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
     onnx.write_onnx(wavlm, folder)
     return folder
+
+
+def test_torch_takes_the_weights_as_they_stay(libritts, monkeypatch):
+    embedded = []
+    pool = FrozenEcapa._pool
+    monkeypatch.setattr(FrozenEcapa, "_pool", lambda *given: embedded.append(given) or pool(*given))
+    run(libritts, make_tiny(1))
+    assert len(embedded) == 8
+    run(libritts, make_tiny(1), "bf16", dtype="bfloat16")
+    assert len(embedded) > 8  # what bfloat16 is compared with
 
 
 @pytest.mark.slow
