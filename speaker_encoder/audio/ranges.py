@@ -19,10 +19,11 @@ from speaker_encoder.audio.formats import AudioError
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://")
 _PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before each further try
 _TIMEOUT_SECONDS = 60.0
-_GONE = (401, 403, 404, 410)  # that no further try mends
+_REFUSED = (401, 403)  # no further try mends these
+_GONE = (404, 410)
 _SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL, which may be quoted already
-UNREACHABLE = "cannot be fetched"
-"""Reason of an `AudioError` whose cause is the connection, or a server that does not answer."""
+UNREACHABLE = ("cannot be fetched", "no access")
+"""Reasons of an `AudioError` that is not the file's fault: the connection, the server, rights."""
 _SEEN: dict[str, FileState] = {}  # of each URL, what its server said last
 
 
@@ -161,11 +162,11 @@ def try_often(path: str, action: Callable[[], Any]) -> Any:
         except errors as error:
             code = getattr(error, "code", getattr(error, "status", None))
             code = getattr(getattr(error, "response", None), "status_code", code)
-            is_gone = isinstance(error, FileNotFoundError | PermissionError) or code in _GONE
-            if is_gone or pause is None:
-                detail = f"{type(error).__name__}: {error}"
-                reason = "not found" if is_gone else UNREACHABLE
-                raise AudioError(path, reason, detail) from error
+            is_gone = isinstance(error, FileNotFoundError) or code in _GONE
+            is_refused = isinstance(error, PermissionError) or code in _REFUSED
+            if is_gone or is_refused or pause is None:
+                reason = "not found" if is_gone else UNREACHABLE[int(is_refused)]
+                raise AudioError(path, reason, f"{type(error).__name__}: {error}") from error
             time.sleep(pause)
     raise AssertionError("the last try raises")
 

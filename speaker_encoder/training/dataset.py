@@ -122,7 +122,7 @@ class CropDataset(Dataset[Crop]):
                 try:
                     waveform = self._read(index, key.position, fraction, is_of_sound)
                 except AudioError as error:
-                    if error.reason == UNREACHABLE:
+                    if error.reason in UNREACHABLE:
                         self._lost = str(error)
                         return self._failed(key, problems)
                     problems.append((self._utterances[index].path, error.reason))

@@ -41,6 +41,7 @@ class ShardServer(ThreadingHTTPServer):
         self.has_tags = True
         self.surplus = 0  # bytes behind a range
         self.ill = ""  # what it answers with 503
+        self.locked = ""  # and with 403
         self.requests = []
 
 
@@ -55,6 +56,9 @@ class Handler(BaseHTTPRequestHandler):
         path = self.server.folder / urllib.parse.unquote(self.path).lstrip("/")
         if self.server.ill and self.server.ill in self.path:
             self.send_error(503)
+            return
+        if self.server.locked and self.server.locked in self.path:
+            self.send_error(403)
             return
         if not path.is_file():
             self.send_error(404)
@@ -282,6 +286,11 @@ def test_what_a_server_cannot_do_is_said(served, tmp_path):
         read_audio(path, 16000)
     with pytest.raises(AudioError, match=r"not found \(HTTPError: .*404"):
         read_audio(path.replace("000000.tar", "000009.tar"), 16000)
+    server.locked = "000000.tar"
+    with pytest.raises(AudioError, match=r"no access \(HTTPError: .*403") as refused:
+        read_audio(path, 16000)
+    assert refused.value.reason in ranges.UNREACHABLE
+    server.locked = ""
     server.knows_ranges = False
     try:
         with pytest.raises(AudioError, match="its server gives whole files only"):
