@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_dir", required=True, metavar="DIR", help="the corpus")
     parser.add_argument(
         "--dataset_name", default="auto",
-        help="VCTK, LibriTTS, LibriSpeech, VoxCeleb, CMU_ARCTIC, folders, sessions, list, "
-        "huggingface, or auto (default)",
+        help="VCTK, LibriTTS, LibriSpeech, VoxCeleb, CMU_ARCTIC, folders, sessions, list, kaldi, "
+        "huggingface, webdataset, or auto (default)",
     )  # fmt: skip
     parser.add_argument(
         "--checkpoint", metavar="PATH",

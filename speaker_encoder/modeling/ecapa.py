@@ -15,7 +15,6 @@ from torch.nn.functional import pad
 
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.backbone import complete_encoder_config
-from speaker_encoder.modeling.cpu_kernels import has_one_dnn
 from speaker_encoder.modeling.speechbrain_parts import (
     FEATURE_DEFAULTS,
     SpeechBrainBackbone,
@@ -94,16 +93,11 @@ class EcapaBackbone(SpeechBrainBackbone):
 
     def frozen(self) -> EcapaBackbone:
         """Gives what embeds the same for as long as no weight changes, faster on a CPU."""
-        weights = [*self.network.parameters(), *self.network.buffers()]
-        are_plain = all(
-            weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.int64)
-            for weight in weights
-        )
-        is_usual = {self.encoder_config["kernel_sizes"][-1], *self.encoder_config["groups"]} == {1}
-        if self.training or not is_usual or not are_plain or not has_one_dnn():
-            return self
-        from speaker_encoder.modeling.ecapa_frozen import FrozenEcapa
+        from speaker_encoder.modeling.ecapa_frozen import FrozenEcapa, can_be_frozen
 
+        is_usual = {self.encoder_config["kernel_sizes"][-1], *self.encoder_config["groups"]} == {1}
+        if self.training or not is_usual or not can_be_frozen(self.network):
+            return self
         twin = copy.copy(self)
         twin._modules = {**self._modules, "network": FrozenEcapa(self.network)}
         return twin

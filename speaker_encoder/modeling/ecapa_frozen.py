@@ -13,7 +13,27 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from speaker_encoder.modeling.cpu_kernels import PackedLinear, product
+from speaker_encoder.modeling.cpu_kernels import PackedLinear, has_one_dnn, product
+
+
+def can_be_frozen(network: Any) -> bool:
+    """Says if the weights are float32 on a CPU, and those of plain layers: without adapters."""
+    from speechbrain.nnet.CNN import Conv1d
+    from speechbrain.nnet.normalization import BatchNorm1d
+
+    weights = [*network.parameters(), *network.buffers()]
+    layers = [
+        layer
+        for module in network.modules()
+        for layer in (getattr(module, "conv", None), getattr(module, "norm", None))
+        if layer is not None and not isinstance(layer, (Conv1d, BatchNorm1d))
+    ]
+    return (
+        has_one_dnn()
+        and all(one.device.type == "cpu" for one in weights)
+        and all(one.dtype in (torch.float32, torch.int64) for one in weights)
+        and all(type(layer) in (nn.Conv1d, nn.BatchNorm1d) for layer in layers)
+    )
 
 
 class FrozenEcapa(nn.Module):

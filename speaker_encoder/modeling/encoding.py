@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from speaker_encoder.errors import UserError
 from speaker_encoder.modeling.batching import too_short
 from speaker_encoder.modeling.cpu_kernels import fast_cpu_inference
+from speaker_encoder.modeling.precision import full_float32
 from speaker_encoder.modeling.windows import LONGEST_SECONDS, mean_embedding, plan_segments
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def forward_batch(model: SpeakerEncoder, waveforms: Sequence[np.ndarray]) -> tor
     for row, waveform in enumerate(waveforms):
         input_values[row, : len(waveform)] = torch.from_numpy(waveform)
         attention_mask[row, : len(waveform)] = True
-    with fast_cpu_inference(model.device):
+    with fast_cpu_inference(model.device), full_float32(model.device):
         output: Any = model(input_values.to(model.device), attention_mask.to(model.device))
     return output.embeddings.float()
 

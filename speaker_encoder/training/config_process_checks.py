@@ -28,6 +28,12 @@ def _check_mini_batch(values: Values) -> str | None:
             f"mini_batch_size: given with training_arguments {spread[0]}; a batch is computed by "
             "pieces where every process has the whole encoder. Set one of them to null"
         )
+    looks = values["training_arguments"].get("ddp_find_unused_parameters")
+    if values["mini_batch_size"] is not None and looks:
+        return (
+            "mini_batch_size: given with training_arguments ddp_find_unused_parameters, which then "
+            "takes the loss's weights for unused. Leave that out: encoders use all their weights"
+        )
     return None
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from speaker_encoder.modeling import SpeakerEncoder
 from speaker_encoder.modeling.batching import set_batch_norm_mode
+from speaker_encoder.training.free_memory import free_bytes
 from speaker_encoder.training.gradient_cache import nothing_changed
 
-_CGROUP = Path("/sys/fs/cgroup")
 _SHARE = 0.5  # of the free memory: the rest is for gradients, the optimizer and the data
 _LEAST = 3  # crops: even pieces of up to so many never are one crop, which has no statistics
 _STATES = 2  # tensors that Adam keeps of each parameter
@@ -58,8 +57,10 @@ def largest_piece(encoder: SpeakerEncoder, batch_size: int, num_samples: int) ->
         finally:
             encoder.train()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    room_bytes = _SHARE * free_bytes() / processes
-    return max(_LEAST, min(batch_size, int(room_bytes / (2 * per_crop))))
+    free = free_bytes() / processes
+    if free < _LEAST * per_crop:
+        return 0
+    return max(_LEAST, min(batch_size, int(_SHARE * free / (2 * per_crop))))
 
 
 def _largest_tried(embed: Callable[[int], torch.Tensor], batch_size: int) -> int:
@@ -87,16 +88,3 @@ def graph_bytes(embed: Callable[[int], torch.Tensor], num_crops: int) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         embed(num_crops)
     return sum(held.values())
-
-
-def free_bytes() -> int:
-    """Gives the bytes of memory that this process may still take, within its control group."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    try:
-        limit = int((_CGROUP / "memory.max").read_text())  # or "max": there is none
-        used = int((_CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return min(free, limit - used)

@@ -139,7 +139,8 @@ class StepTrainer(CheckpointTrainer):
         """Finds the largest piece that fits, where the config leaves that open.
 
         What was found is part of each checkpoint: a run that is resumed keeps it, whatever is free
-        then. All processes call this, and take the least of what they find.
+        then. All processes call this at their first step, when the model is as it is trained,
+        and take the least of what they find.
 
         Raises:
             UserError: next to nothing fits.
@@ -156,7 +157,7 @@ class StepTrainer(CheckpointTrainer):
             raise UserError(
                 "mini_batch_size: not even three crops fit into the device's memory. Shorten "
                 'window_size_s, set precision to "bf16", freeze a part of the encoder (freeze, '
-                "lora), or set gradient_checkpointing in training_arguments."
+                "lora), or set activation_checkpointing in training_arguments."
             )
         progress.mini_batch_size = found
         _logger.info(
@@ -176,6 +177,7 @@ class StepTrainer(CheckpointTrainer):
             UserError: with the step, the batch's files and the last good checkpoint; or a speaker
                 has no usable recording.
         """
+        self.settle_piece_size()
         utterances = inputs.pop("utterances")
         positions = inputs.pop("positions")
         self._note_problems(inputs.pop("problems"), inputs.pop("failures"))

@@ -134,7 +134,6 @@ class SpeakerTrainer(StepTrainer):
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """Trains; workers leave signals to this process meanwhile."""
-        self.settle_piece_size()
         self._is_training.value = True
         try:
             return super().train(*arguments, **keywords)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from speaker_encoder.modeling import cpu_kernels
 from speaker_encoder.modeling.cpu_kernels import fast_cpu_inference
 
 CPU = torch.device("cpu")
@@ -79,11 +82,14 @@ def test_gradients_are_torch_s_own():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_dtypes_are_torch_s_own(dtype):
+def test_other_dtypes_are_torch_s_own(dtype, monkeypatch):
     x, weight = torch.randn(1, 64, 9, dtype=dtype), torch.randn(4, 64, 1, dtype=dtype)
+    expected = functional.conv1d(x, weight), functional.linear(x.mT, weight[..., 0])
     with torch.inference_mode(), fast_cpu_inference(CPU):
-        assert torch.equal(functional.conv1d(x, weight), functional.conv1d(x, weight))
-        assert functional.conv1d(x, weight).dtype == dtype
+        monkeypatch.setattr(cpu_kernels, "_multiply", None)
+        found = functional.conv1d(x, weight), functional.linear(x.mT, weight[..., 0])
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype and torch.equal(one, other)
 
 
 def test_autocast_still_casts():
@@ -95,3 +101,21 @@ def test_autocast_still_casts():
 def test_too_short_an_input_is_torch_s_own_error():
     with torch.inference_mode(), fast_cpu_inference(CPU), pytest.raises(RuntimeError, match="size"):
         functional.conv1d(torch.randn(1, 64, 3), torch.randn(2, 64, 5))
+
+
+@pytest.mark.parametrize("largest", [1 << 31, 1 << 25, 0])
+def test_freed_memory_is_kept_by_older_glibc_too(monkeypatch, largest):
+    asked = []
+
+    def mallopt(option: int, value: int) -> int:
+        asked.append(option)
+        return int(option != cpu_kernels._M_MMAP_THRESHOLD or value <= largest)
+
+    monkeypatch.setattr(cpu_kernels.platform, "libc_ver", lambda: ("glibc", "2.28"))
+    monkeypatch.setattr(
+        cpu_kernels.ctypes, "CDLL", lambda _: types.SimpleNamespace(mallopt=mallopt)
+    )
+    cpu_kernels.keep_freed_memory()
+    refused = {1 << 31: 0, 1 << 25: 1, 0: 2}[largest]
+    assert asked[: refused + 1].count(cpu_kernels._M_MMAP_THRESHOLD) == min(refused + 1, 2)
+    assert (cpu_kernels._M_TRIM_THRESHOLD in asked) == bool(largest)

@@ -11,6 +11,7 @@ from torch import nn
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.modeling.ecapa_frozen import FrozenEcapa
 from speaker_encoder.modeling.encoding import encode_batch, frozen_encoder
+from speaker_encoder.training.lora import add_lora
 
 SMALL = {
     "channels": [32, 32, 32, 32, 48],
@@ -84,16 +85,38 @@ def test_batches_and_gradients_and_autocast_are_upstream_s():
         assert torch.equal(frozen(inputs[:1]).embeddings, encoder(inputs[:1]).embeddings)
 
 
-@pytest.mark.parametrize("change", ["training", "groups", "half", "other family"])
+@pytest.mark.parametrize(
+    "change", ["training", "groups", "half", "adapter", "weight norm", "other family"]
+)
 def test_what_cannot_be_frozen_stays_as_it_is(change):
     encoder = make_ecapa(**({"groups": [1, 2, 1, 1, 1]} if change == "groups" else {}))
     if change == "training":
         encoder.train()
     elif change == "half":
         encoder.to(torch.bfloat16)
+    elif change == "adapter":
+        options = {"r": 2, "alpha": 4, "dropout": 0.0, "target": ["*.tdnn1.conv.conv"], "train": []}
+        add_lora(encoder, options)
+        encoder.eval()
+    elif change == "weight norm":
+        nn.utils.parametrizations.weight_norm(encoder.backbone.network.blocks[1].tdnn1.conv.conv)
     elif change == "other family":
         encoder = SpeakerEncoder.from_name("xvector", False, {"lin_neurons": 16}).eval()
     assert frozen_encoder(encoder).backbone is encoder.backbone
+
+
+def test_threads_change_no_bit():
+    encoder = frozen_encoder(make_ecapa(channels=[256, 256, 256, 256, 512]))
+    waveform = torch.randn(30000).numpy() / 10
+    num_threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            with torch.inference_mode():
+                found.append(encode_batch(encoder, [waveform]))
+    finally:
+        torch.set_num_threads(num_threads)
+    assert torch.equal(*found)
 
 
 def test_the_encoder_stays_as_it_is(tmp_path):
