@@ -77,7 +77,7 @@ GRADIENT_CACHE_GPU = (
 )
 QUALITY = "--data_dir {data_dir} {peer}"
 QUALITY_GPU = (
-    f"{QUALITY} --device cuda --clock wall --speakers_per_batch 100 --epochs 200 "
+    f"{QUALITY} --device cuda --speakers_per_batch 100 --epochs 200 "
     "--test_interval 10 --num_workers 8"
 )
 COMPILING_GPU = "--models ecapa wavlm-large --device cuda --num_crops 32 --rounds 50"

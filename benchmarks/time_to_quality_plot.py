@@ -122,7 +122,9 @@ def draw_curves(curves: Sequence[Curve], clock: str, path: Path) -> None:
                 alpha=0.85,
                 label=LABELS[side] if number == 0 else None,
             )
-    axes.set_xlabel("seconds of training, of all processors" if clock == "cpu" else "seconds")
+    axes.set_xlabel(
+        "seconds of training, of all processors" if clock == "cpu" else "seconds of training"
+    )
     axes.set_ylabel("EER on unseen speakers (%)")
     axes.set_xlim(left=0)
     axes.grid(color="#e6e6e6", linewidth=0.7)
