@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speaker_encoder.errors import EXIT_DONE, EXIT_PARTLY, UserError
-from speaker_encoder.export.files import staged_files, write_bytes_atomically
+from speaker_encoder.export.files import staged_files, write_bytes_atomically, write_if_other
 from speaker_encoder.export.formats import FORMATS, EmbeddingTable, TableFormat
 from speaker_encoder.export.formats.format import TableRow
-from speaker_encoder.export.manifest import Provenance, package_versions, write_entry
+from speaker_encoder.export.leftovers import remove_outdated
+from speaker_encoder.export.manifest import (
+    Provenance,
+    package_versions,
+    read_manifest,
+    write_entry,
+)
 from speaker_encoder.export.options import ExportOptions
 from speaker_encoder.export.report import (
     SpeakerReport,
@@ -89,20 +95,24 @@ class Conclusion:
             for u in (item.utterance,)
         ]
         vectors, speakers = average_speakers(self._source, store, failures, self._options.average)
+        tables: dict[str, list[str]] = {}
         if rows:
             self._write_speakers(vectors)
-            self._write_tables(store, rows, vectors)
+            tables = self._write_tables(store, rows, vectors)
+        remove_outdated(self._targets, store, vectors)
         figures = merge_figures(store.figures)
         report = self._report(rows, speakers, failures, figures)
         path = self._options.report_path
         report_path = Path(path) if path is not None else self._targets.report_path
         _write_json(report_path, report)
         with locked(self._targets.work_dir):
+            before = read_manifest(self._targets.root).get(self._targets.tag) or {}
             entry = {
                 **self._provenance.as_entry(),
                 "state": "complete" if not failures else "complete but for the failures",
                 "corpus": {"layout": self._source.layout, "dataset_name": self._source.label},
                 "formats": sorted(self._options.formats),
+                "tables": {**before.get("tables", {}), **tables},
                 "counts": report["counts"],
                 "failures": report["failures"],
                 "packages": package_versions(),
@@ -131,13 +141,12 @@ class Conclusion:
         for speaker, vector in vectors.items():
             for form in self._targets.file_formats:
                 path = self._targets.speaker_path(speaker, first[speaker], form)
-                content = form.content(vector)
-                if not path.is_file() or path.read_bytes() != content:
-                    write_bytes_atomically(path, content)
+                write_if_other(path, form.content(vector))
 
     def _write_tables(
         self, store: Store, rows: list[TableRow], vectors: dict[str, NDArray[Any]]
-    ) -> None:
+    ) -> dict[str, list[str]]:
+        """Writes the tables; the names of the files of each."""
         items = {item.utterance.utterance_id: item for item in self._source.items}
         table = EmbeddingTable(
             self._source.label,
@@ -146,12 +155,15 @@ class Conclusion:
             lambda utterance_id: store.vector(items[utterance_id]),
             vectors,
         )
+        written: dict[str, list[str]] = {}
         for name in self._options.formats:
             form = FORMATS[name]
             if isinstance(form, TableFormat):
                 folder = self._targets.table_dir(name)
                 with staged_files(folder) as staging:
                     form.write(table, staging, folder)
+                    written[name] = sorted(path.name for path in staging.iterdir())
+        return written
 
     def _report(
         self,

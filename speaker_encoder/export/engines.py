@@ -77,16 +77,15 @@ def open_engine(
     from speaker_encoder.modeling.encoding import encode_batch, frozen_encoder
 
     exact = partial(encode_batch, frozen_encoder(encoder))
-    if not units or (options.engine == TORCH and options.dtype == "float32"):
+    if not units or options.is_reference:
         return exact
     if options.engine == TORCH:
         engine, what = _lower(exact, encoder, options.dtype), f"--dtype {options.dtype}"
     else:
         engine, what = _onnx(encoder, options), f"--engine {options.engine}"
-    usable = [unit for unit in units if not unit.is_long]
-    loader = UnitLoader(source, usable, options, encoder.sampling_rate, encoder.min_num_samples)
-    some = [unit.indices[0] for unit in usable[:: -(-len(usable) // _NUM_COMPARED) or 1]]
-    _compare(engine, exact, _waveforms(loader, some, encoder.sampling_rate), what)
+    loader = UnitLoader(source, units, options, encoder.sampling_rate, encoder.min_num_samples)
+    some = _waveforms(loader, _spread(units), encoder.sampling_rate)
+    _compare(engine, exact, some, what)
     return engine
 
 
@@ -105,7 +104,12 @@ def _onnx(encoder: SpeakerEncoder, options: ExportOptions) -> Engine:
 
             path = quantize_onnx(path)
         session = open_session(path, num_threads=1)
-    return lambda waveforms: torch.from_numpy(embed_with_onnx(session, waveforms))
+
+    def embed(waveforms: Sequence[Waveform]) -> torch.Tensor:
+        assert options.engine != ONNX_INT8 or len(waveforms) == 1, "its scales are of a batch"
+        return torch.from_numpy(embed_with_onnx(session, waveforms))
+
+    return embed
 
 
 def _lower(exact: Engine, encoder: SpeakerEncoder, dtype: str) -> Engine:
@@ -119,11 +123,21 @@ def _lower(exact: Engine, encoder: SpeakerEncoder, dtype: str) -> Engine:
     return embed
 
 
-def _waveforms(loader: UnitLoader, indices: Sequence[int], rate: int) -> Iterator[Waveform]:
+def _spread(units: Sequence[Unit]) -> list[tuple[int, bool]]:
+    """Utterances from the longest to the shortest: index, and whether only a part fits memory."""
+    every = [(index, unit.is_long) for unit in units for index in unit.indices]
+    count = min(_NUM_COMPARED, len(every))
+    return [every[(2 * number + 1) * len(every) // (2 * count)] for number in range(count)]
+
+
+def _waveforms(
+    loader: UnitLoader, some: Sequence[tuple[int, bool]], rate: int
+) -> Iterator[Waveform]:
     """What can be read of some items; the export meets the others again, and reports them."""
-    for index in indices:
+    most = _LONGEST_COMPARED_SECONDS * rate
+    for index, is_long in some:
         with suppress(AudioError):
-            yield loader.read(index)[: _LONGEST_COMPARED_SECONDS * rate]
+            yield loader.read(index, 0, most if is_long else None)[:most]
 
 
 def _compare(engine: Engine, exact: Engine, waveforms: Iterable[Waveform], what: str) -> None:
@@ -137,6 +151,10 @@ def _compare(engine: Engine, exact: Engine, waveforms: Iterable[Waveform], what:
     with torch.inference_mode():
         cosines = [float((engine([one]) * exact([one])).sum()) for one in waveforms]
     if not cosines:
+        _logger.warning(
+            "%s: not compared with float32: none of the utterances picked for it can be embedded",
+            what,
+        )
         return
     least, mean = min(cosines), sum(cosines) / len(cosines)
     text = f"{what}: cosine with float32 on {len(cosines)} utterances: least {least:.5f}"

@@ -36,6 +36,12 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def write_if_other(path: Path, content: bytes) -> None:
+    """Writes a file as ``write_bytes_atomically`` does, unless this very content is there."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_bytes_atomically(path, content)
+
+
 @contextlib.contextmanager
 def staged_files(folder: Path) -> Iterator[Path]:
     """An empty folder whose files move into ``folder`` one by one when the block ends well."""

@@ -118,8 +118,20 @@ class ExportOptions:
             problems.append(f"--num_workers must be at least 0, or 'auto', found {workers!r}.")
         if self.engine != TORCH and self.dtype != "float32":
             problems.append(f"--dtype {self.dtype} is for --engine torch, found {self.engine}.")
+        if self.engine == ONNX_INT8 and self.batch_seconds:
+            problems.append(
+                f"--engine {ONNX_INT8} has one scale for all numbers of a batch, so that batch "
+                "mates would change an embedding: it takes one utterance at a time, found "
+                f"--batch_seconds {self.batch_seconds:g}. Leave --batch_seconds out, or take "
+                f"another --engine."
+            )
         if problems:
             raise UserError("\n".join(problems))
+
+    @property
+    def is_reference(self) -> bool:
+        """Is it PyTorch in float32, which all else is compared with."""
+        return self.engine == TORCH and self.dtype == "float32"
 
     def embedding_settings(self) -> dict[str, Any]:
         """What, beside the model and the audio, an utterance's embedding depends on."""

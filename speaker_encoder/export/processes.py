@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+from speaker_encoder.errors import UserError
+
+_Result = TypeVar("_Result")
 
 _WAIT = timedelta(days=14)
 """One process may be done long before another."""
@@ -43,6 +48,32 @@ class Processes:
         values = [value]
         torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
+
+    def together(self, do: Callable[[], _Result]) -> _Result:
+        """Does something in every process; where one of them refuses, all do.
+
+        Returns:
+            What this process made.
+
+        Raises:
+            UserError: the first that a process raised.
+        """
+        if self.count == 1:
+            return do()
+        import torch.distributed
+
+        made: list[_Result] = []
+        refusal: UserError | None = None
+        try:
+            made.append(do())
+        except UserError as error:
+            refusal = error
+        refusals: list[UserError | None] = [None] * self.count
+        torch.distributed.all_gather_object(refusals, refusal)
+        for found in refusals:
+            if found is not None:
+                raise found
+        return made[0]
 
     def wait(self) -> None:
         """Waits until all processes are here."""

@@ -12,7 +12,7 @@ from speaker_encoder.errors import EXIT_DONE, UserError
 from speaker_encoder.export.conclusion import Conclusion, ExportOutcome
 from speaker_encoder.export.division import Divided
 from speaker_encoder.export.embedding import EmbeddedUnit, batch_seconds_for, plan_export
-from speaker_encoder.export.engines import check_engine, open_engine
+from speaker_encoder.export.engines import Engine, check_engine, open_engine
 from speaker_encoder.export.files import (
     check_writable,
     explained_full_disk,
@@ -20,6 +20,7 @@ from speaker_encoder.export.files import (
 )
 from speaker_encoder.export.formats import FORMATS, TableFormat
 from speaker_encoder.export.lanes import Work
+from speaker_encoder.export.leftovers import remove_former, rewrite_other
 from speaker_encoder.export.manifest import (
     Provenance,
     read_manifest,
@@ -39,7 +40,7 @@ from speaker_encoder.export.pretrained_space import PretrainedSpace, read_space
 from speaker_encoder.export.processes import Processes
 from speaker_encoder.export.progress import progress_bar
 from speaker_encoder.export.source import FailedFile, Source, leave_out_by_length, open_source
-from speaker_encoder.export.store import PartWriter, Store, clear_store, locked
+from speaker_encoder.export.store import PartWriter, Store, clear_store, locked, refuse_held
 from speaker_encoder.export.targets import Targets
 
 if TYPE_CHECKING:
@@ -142,11 +143,12 @@ class _Export:
         units = plan_export(self._source, self._encoder, self._options)
         if self._options.dry_run:
             return self._dry_run(units)
-        if self._processes.is_main:
-            self._claim()
+        units = units[self._processes.rank :: self._processes.count]
+        engine = self._processes.together(lambda: self._open_engine(units))
+        self._processes.together(self._claim)
         run_id = self._processes.share(uuid.uuid4().hex)
         store = self._new_store(run_id).load()
-        self._embed(units, store, run_id)
+        self._embed(units, engine, store, run_id)
         self._processes.wait()
         return self._finish(self._new_store(run_id).load())
 
@@ -154,35 +156,62 @@ class _Export:
         identity, dim = self._provenance.identity, self._encoder.embedding_dim
         return Store(self._targets.store_dir, identity, dim, run_id)
 
+    def _entry(self) -> dict[str, Any] | None:
+        """The manifest's entry of this model.
+
+        Raises:
+            UserError: it is of something else, which must not be overwritten.
+        """
+        root, tag = self._targets.root, self._targets.tag
+        entry = read_manifest(root).get(tag)
+        refuse_other(root, tag, entry, self._provenance, self._options.overwrite)
+        return entry
+
+    def _replaces(self, entry: dict[str, Any] | None) -> bool:
+        """Do these embeddings take the place of others."""
+        is_other = (entry or {}).get("identity") != self._provenance.identity
+        return self._options.overwrite and is_other
+
+    def _open_engine(self, units: list[Unit]) -> Engine:
+        """Gives the engine; nothing is changed on the disk before it is known to serve."""
+        entry = self._entry()
+        if entry is None and not self._options.overwrite and self._processes.is_main:
+            self._targets.refuse_foreign()
+        if not self._options.is_reference and not self._replaces(entry):
+            units = self._units_left(units, self._new_store("").load())
+        return open_engine(self._encoder, self._source, units, self._options)
+
     def _claim(self) -> None:
-        """Writes down what is being made here, unless something else is."""
+        """Writes down what is being made here, unless something else is; by the main process."""
+        if not self._processes.is_main:
+            return
         targets = self._targets
         with locked(targets.work_dir):
-            entry = read_manifest(targets.root).get(targets.tag)
-            overwrite = self._options.overwrite
-            refuse_other(targets.root, targets.tag, entry, self._provenance, overwrite)
-            if entry is None and not overwrite:
-                targets.refuse_foreign()
-            if overwrite and (entry or {}).get("identity") != self._provenance.identity:
+            entry = self._entry()
+            tables = (entry or {}).get("tables", {})
+            if self._replaces(entry):
+                refuse_held(targets.store_dir)
+                remove_former(targets, entry)
                 clear_store(targets.store_dir)
-            new = {**self._provenance.as_entry(), "state": "unfinished"}
+                tables = {}
+            new = {**self._provenance.as_entry(), "state": "unfinished", "tables": tables}
             write_entry(targets.root, targets.tag, new)
 
     def _units_left(self, units: list[Unit], store: Store) -> list[Unit]:
-        """This process's units in which an embedding is missing."""
+        """The units in which an embedding is missing."""
         is_single = batch_seconds_for(self._encoder, self._options) == 0
         left = []
-        for unit in units[self._processes.rank :: self._processes.count]:
+        for unit in units:
             missing = tuple(i for i in unit.indices if not store.has(self._source.items[i]))
             if missing:
                 # Batch mates must be the same as in a run that was never stopped.
                 left.append(replace(unit, indices=missing) if is_single else unit)
         return left
 
-    def _embed(self, units: list[Unit], store: Store, run_id: str) -> None:
+    def _embed(self, units: list[Unit], engine: Engine, store: Store, run_id: str) -> None:
         left = self._units_left(units, store)
-        self._restore_files(units, store)
-        engine = open_engine(self._encoder, self._source, left, self._options)
+        items = (self._source.items[index] for unit in units for index in unit.indices)
+        rewrite_other(items, self._targets, store)
         part = PartWriter(self._targets.store_dir, self._provenance.identity, run_id)
         progress = progress_bar(self._source, left, store, self._options, self._processes)
         figures: dict[str, float] = {"utterances": 0.0, "audio_seconds": 0.0}
@@ -205,19 +234,6 @@ class _Export:
         finally:
             progress.close()
             part.close()
-
-    def _restore_files(self, units: list[Unit], store: Store) -> None:
-        """Writes files that were computed before and are not there, in a new format or deleted."""
-        for unit in units[self._processes.rank :: self._processes.count]:
-            for index in unit.indices:
-                item = self._source.items[index]
-                if not store.has(item):
-                    continue
-                for form in self._targets.file_formats:
-                    path = self._targets.utterance_path(item, form)
-                    if not path.exists():
-                        vector = store.vector(item)
-                        write_bytes_atomically(path, form.content(vector))
 
     def _write_unit(self, unit: Unit, result: EmbeddedUnit, store: Store, part: PartWriter) -> None:
         """Writes a unit's files first and notes them then: what is noted is there."""
@@ -267,8 +283,7 @@ class _Export:
     def _dry_run(self, units: list[Unit]) -> ExportOutcome:
         """Says what would be done."""
         targets, items = self._targets, self._source.items
-        entry = read_manifest(targets.root).get(targets.tag)
-        refuse_other(targets.root, targets.tag, entry, self._provenance, self._options.overwrite)
+        self._entry()
         store = self._new_store("").load()
         left = [i for unit in units for i in unit.indices if not store.has(items[i])]
         hours = sum(items[i].utterance.seconds for i in left) / 3600

@@ -20,6 +20,8 @@ from speaker_encoder.export.options import ExportOptions, check_choice
 
 HUGGINGFACE = "huggingface"
 _DATASET_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
+_UNKNOWN_SIZE = -1
+"""Of audio that cannot be opened; no embedding in a store is of this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Source:
         items: sorted by utterance id.
         failures: audio files that could not be opened.
         left_out: reason -> number of files left out on purpose.
+        unwanted: utterances among these that are shorter or longer than the user wants.
     """
 
     root: Path
@@ -75,6 +78,17 @@ class Source:
     items: list[Item]
     failures: list[FailedFile] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    unwanted: list[Item] = field(default_factory=list)
+
+    def whole(self) -> Iterator[Item]:
+        """All that may have had an embedding once: also what is unwanted or cannot be opened."""
+        yield from self.items
+        yield from self.unwanted
+        for failure in self.failures:
+            utterance_id = failure.utterance_id or os.path.splitext(failure.path)[0]
+            path = os.path.join(self.root, failure.path)
+            utterance = Utterance(utterance_id, failure.speaker_id or "", None, path, 0, 1)
+            yield Item(utterance, failure.path, _UNKNOWN_SIZE, 0)
 
     @contextlib.contextmanager
     def audio_path(self, index: int) -> Iterator[str]:
@@ -236,6 +250,7 @@ def leave_out_by_length(source: Source, options: ExportOptions) -> None:
             kept.append(item)
             continue
         source.left_out[reason] = source.left_out.get(reason, 0) + 1
+        source.unwanted.append(item)
     if source.items and not kept:
         lengths = [item.utterance.seconds for item in source.items]
         raise UserError(

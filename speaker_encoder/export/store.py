@@ -232,19 +232,36 @@ def _is_free(path: Path) -> bool:
     return True
 
 
+def stored_ids(folder: Path) -> set[str]:
+    """The utterances that a store has an embedding of, whatever it was made with."""
+    found: set[str] = set()
+    for path in sorted(folder.glob("part-*.jsonl")):
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as lines:
+            found.update(record["id"] for record in map(_parse, lines) if "id" in record)
+    return found
+
+
+def refuse_held(folder: Path) -> None:
+    """Checks that no living process adds to a store.
+
+    Raises:
+        UserError: one does.
+    """
+    if not all(_is_free(path) for path in sorted(folder.glob("part-*.jsonl"))):
+        raise UserError(
+            f"Another export is writing to {folder.parent.parent} with another model or other "
+            "options. Wait for it, or give another --output_dir."
+        )
+
+
 def clear_store(folder: Path) -> None:
     """Forgets all embeddings, before others take their place.
 
     Raises:
         UserError: another export is adding to them.
     """
-    parts = sorted(folder.glob("part-*.jsonl"))
-    if not all(_is_free(path) for path in parts):
-        raise UserError(
-            f"Another export is writing to {folder.parent.parent} with another model or other "
-            "options. Wait for it, or give another --output_dir."
-        )
-    for path in parts:
+    refuse_held(folder)
+    for path in sorted(folder.glob("part-*.jsonl")):
         path.unlink(missing_ok=True)
         path.with_suffix(".vectors").unlink(missing_ok=True)
 

@@ -60,9 +60,13 @@ class Targets:
         chosen = (FORMATS[name] for name in self.formats)
         return [found for found in chosen if isinstance(found, FileFormat)]
 
+    def stem(self, item: Item) -> Path:
+        """What the files of an utterance have in common."""
+        return self.source.utterance_stem(item, self.output_dir)
+
     def utterance_path(self, item: Item, form: FileFormat) -> Path:
         """The file of an utterance."""
-        stem = self.source.utterance_stem(item, self.output_dir)
+        stem = self.stem(item)
         return stem.with_name(f"{stem.name}.{self.tag}_embedding{form.extension}")
 
     def speaker_path(self, speaker_id: str, first: Item, form: FileFormat) -> Path:
