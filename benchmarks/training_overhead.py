@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from speaker_encoder.modeling.cpu_kernels import keep_freed_memory
 from speaker_encoder.training import TrainConfig, train
 from speaker_encoder.training.build import build_batches, build_model
 from speaker_encoder.training.data import load_data
@@ -86,6 +87,8 @@ def rows(arguments: argparse.Namespace) -> list[tuple]:
     bare: list[float] = []
     plain: list[float] = []
     augmented: list[float] = []
+    if arguments.device == "cpu":
+        keep_freed_memory()  # as training does
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.rounds):
             for augment, seconds in ((False, plain), (True, augmented)):
