@@ -120,10 +120,9 @@ class ExportOptions:
             problems.append(f"--dtype {self.dtype} is for --engine torch, found {self.engine}.")
         if self.engine == ONNX_INT8 and self.batch_seconds:
             problems.append(
-                f"--engine {ONNX_INT8} has one scale for all numbers of a batch, so that batch "
-                "mates would change an embedding: it takes one utterance at a time, found "
-                f"--batch_seconds {self.batch_seconds:g}. Leave --batch_seconds out, or take "
-                f"another --engine."
+                f"--engine {ONNX_INT8} embeds one utterance at a time, found --batch_seconds "
+                f"{self.batch_seconds:g}: int8 has one scale for all numbers of a batch, so batch "
+                "mates would change an embedding. Leave --batch_seconds out, or take --engine onnx."
             )
         if problems:
             raise UserError("\n".join(problems))

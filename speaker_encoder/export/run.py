@@ -162,18 +162,18 @@ class _Export:
         Raises:
             UserError: it is of something else, which must not be overwritten.
         """
-        root, tag = self._targets.root, self._targets.tag
+        root, tag, overwrite = self._targets.root, self._targets.tag, self._options.overwrite
         entry = read_manifest(root).get(tag)
-        refuse_other(root, tag, entry, self._provenance, self._options.overwrite)
+        refuse_other(root, tag, entry, self._provenance, overwrite)
         return entry
 
     def _replaces(self, entry: dict[str, Any] | None) -> bool:
         """Do these embeddings take the place of others."""
-        is_other = (entry or {}).get("identity") != self._provenance.identity
-        return self._options.overwrite and is_other
+        identity = (entry or {}).get("identity")
+        return self._options.overwrite and identity != self._provenance.identity
 
     def _open_engine(self, units: list[Unit]) -> Engine:
-        """Gives the engine; nothing is changed on the disk before it is known to serve."""
+        """Gives the engine: before it is known to serve, nothing on the disk is changed."""
         entry = self._entry()
         if entry is None and not self._options.overwrite and self._processes.is_main:
             self._targets.refuse_foreign()
@@ -187,14 +187,14 @@ class _Export:
             return
         targets = self._targets
         with locked(targets.work_dir):
-            entry = self._entry()
-            tables = (entry or {}).get("tables", {})
+            entry = self._entry() or {}
+            new = {**self._provenance.as_entry(), "state": "unfinished"}
             if self._replaces(entry):
                 refuse_held(targets.store_dir)
                 remove_former(targets, entry)
                 clear_store(targets.store_dir)
-                tables = {}
-            new = {**self._provenance.as_entry(), "state": "unfinished", "tables": tables}
+            elif "tables" in entry:
+                new["tables"] = entry["tables"]
             write_entry(targets.root, targets.tag, new)
 
     def _units_left(self, units: list[Unit], store: Store) -> list[Unit]:
@@ -250,15 +250,8 @@ class _Export:
             new.append((item, vector))
         part.add(new)
         for index, reason in sorted(result.failures.items()):
-            utterance = items[index].utterance
-            part.add_failure(
-                FailedFile(
-                    items[index].relative_path,
-                    reason,
-                    utterance.speaker_id,
-                    utterance.utterance_id,
-                )
-            )
+            name, who = items[index].relative_path, items[index].utterance
+            part.add_failure(FailedFile(name, reason, who.speaker_id, who.utterance_id))
 
     def _finish(self, store: Store) -> ExportOutcome:
         """Averages, tables, report and manifest, by the main process; the same outcome for all."""

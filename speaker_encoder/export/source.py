@@ -208,13 +208,15 @@ def _sort_excluded(source: Source, corpus: Corpus) -> None:
     by_reason: dict[str, list[ExcludedFile]] = {}
     for file in corpus.excluded:
         by_reason.setdefault(file.reason, []).append(file)
+    silent = by_reason.get("speaker without usable audio", ())
+    speakers = {*corpus.speakers, *(file.detail for file in silent)}
     for reason, files in sorted(by_reason.items()):
         if not _is_failure(files[0]):
             source.left_out[reason] = len(files)
             continue
         for file in files:
             relative = os.path.relpath(file.path, source.root)
-            whose = [part for part in Path(relative).parts[:-1] if part in corpus.speakers]
+            whose = [part for part in Path(relative).parts[:-1] if part in speakers]
             text = reason + (f" ({file.detail})" if file.detail else "")
             source.failures.append(FailedFile(relative, text, whose[0] if whose else None))
 

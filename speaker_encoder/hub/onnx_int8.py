@@ -12,8 +12,9 @@ _ALREADY_INFERRED = ("onnx.quant.pre_process", "onnxruntime.quant")
 def quantize_onnx(path: Path, operators: Sequence[str] = ("MatMul",)) -> Path:
     """Writes a file beside it in which products with weights are of int8.
 
-    Weights have a scale for each output, activations one that is found for each input. The products
-    of the spectrogram stay in float32: power has too large a range.
+    Weights have a scale for each output, activations one that is found for each input: for all of
+    a batch together, so utterances are to be embedded one at a time. The products of the
+    spectrogram stay in float32: power has too large a range.
 
     Args:
         path: of what ``write_onnx`` wrote.

@@ -4,15 +4,17 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from tiny_encoders import make_tiny
 from tiny_wavlm import TINY_WAVLM
 
 from speaker_encoder import SpeakerEncoder
 from speaker_encoder.errors import UserError
-from speaker_encoder.export import ExportOptions, embed_corpus
-from speaker_encoder.export.engines import _compare, check_engine
+from speaker_encoder.export import ExportOptions, embed_corpus, engines
+from speaker_encoder.export.engines import _compare, _onnx, check_engine
 from speaker_encoder.export.manifest import Provenance, read_manifest
 from speaker_encoder.hub import onnx
 from speaker_encoder.modeling.ecapa_frozen import FrozenEcapa
@@ -122,6 +124,128 @@ def test_what_gives_other_embeddings_is_refused():
         _compare(broken, exact, [None], "--engine fast")
     _compare(exact, exact, [None], "--engine fast")
     _compare(other, exact, [], "--engine fast")
+
+
+def everything_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_refusal_leaves_the_folder_as_it_was(libritts, monkeypatch):
+    encoder, folder = make_tiny(1), libritts.parent / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "_LEAST_COSINE", 1.1)
+        with pytest.raises(UserError, match="Leave --dtype bfloat16 out"):
+            run(libritts, encoder, dtype="bfloat16")
+    assert everything_in(folder) == {}
+    expected = run(libritts, encoder)
+    before = everything_in(folder)
+    assert len(before) > 8
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "_LEAST_COSINE", 1.1)
+        with pytest.raises(UserError, match="Leave --dtype bfloat16 out"):
+            run(libritts, encoder, dtype="bfloat16", overwrite=True)
+    assert everything_in(folder) == before
+    assert torch.equal(run(libritts, encoder), expected)
+
+
+def test_other_embeddings_are_refused_before_the_engine_is_opened(libritts, monkeypatch):
+    encoder = make_tiny(1)
+    run(libritts, encoder)
+
+    def never(*given):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr("speaker_encoder.export.run.open_engine", never)
+    with pytest.raises(UserError, match="dtype: there 'float32', now 'bfloat16'"):
+        run(libritts, encoder, dtype="bfloat16")
+
+
+def write_speech(root: Path, data_dir: Path, seconds: float, count: int) -> Path:
+    """Some files of one length, each the speech of another."""
+    for number, path in enumerate(sorted((data_dir / "libritts").rglob("*.wav"))[:count]):
+        speech, rate = soundfile.read(path, dtype="float32")
+        target = root / "ab"[number % 2] / f"{number}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(target, np.resize(speech, int(seconds * rate)), rate)
+    return root
+
+
+@pytest.mark.parametrize(("seconds", "count", "compared"), [(61, 2, 2), (0.8, 10, 8)])
+def test_it_is_compared_on_up_to_8_utterances_of_any_length(
+    tmp_path, data_dir, monkeypatch, caplog, seconds, count, compared
+):
+    monkeypatch.setenv("SPEAKER_ENCODER_CACHE", str(tmp_path / "cache"))
+    root = write_speech(tmp_path / "corpus", data_dir, seconds, count)
+    lengths, compare = [], engines._compare
+
+    def note(engine, exact, waveforms, what):
+        waveforms = list(waveforms)
+        lengths.extend(len(waveform) for waveform in waveforms)
+        compare(engine, exact, waveforms, what)
+
+    monkeypatch.setattr(engines, "_compare", note)
+    caplog.set_level(logging.INFO)
+    options = ExportOptions("mine", str(root), output_dir=str(tmp_path / "out"), dtype="bfloat16")
+    embed_corpus(options, encoder=make_tiny(1))
+    assert lengths == [min(int(seconds * 16000), 15 * 16000)] * compared
+    assert f"cosine with float32 on {compared} utterances" in said(caplog)
+
+
+def test_the_compared_are_spread_over_all_lengths():
+    units = [engines.Unit((0,), True), engines.Unit(tuple(range(1, 80)))]
+    found = engines._spread(units)
+    assert [index for index, _ in found] == [5, 15, 25, 35, 45, 55, 65, 75]
+    assert engines._spread(units[:1]) == [(0, True)]
+
+
+def test_that_nothing_can_be_compared_is_said(tmp_path, data_dir, monkeypatch, caplog):
+    monkeypatch.setenv("SPEAKER_ENCODER_CACHE", str(tmp_path / "cache"))
+    root = write_speech(tmp_path / "corpus", data_dir, 2, 2)
+    for path in root.rglob("*.wav"):
+        soundfile.write(path, np.zeros(32000, np.float32), 16000)
+    options = ExportOptions("mine", str(root), dtype="bfloat16", trim_silence="energy")
+    with pytest.raises(UserError, match="All 2 files failed"):
+        embed_corpus(options, encoder=make_tiny(1))
+    (line,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert "--dtype bfloat16: not compared with float32: none of" in line.getMessage()
+
+
+def test_int8_refuses_batches():
+    def check(engine, seconds):
+        ExportOptions("m", "c", engine=engine, batch_seconds=seconds).check()
+
+    with pytest.raises(
+        UserError, match=r"one utterance at a time, found --batch_seconds 8: .* out"
+    ):
+        check("onnx-int8", 8.0)
+    check("onnx-int8", 0.0)
+    check("onnx-int8", None)
+    check("onnx", 8.0)
+
+
+@pytest.mark.slow
+def test_int8_gets_each_utterance_and_each_window_by_itself(
+    tmp_path, data_dir, wavlm, written, monkeypatch
+):
+    monkeypatch.setattr(
+        onnx, "write_onnx", lambda _, to: shutil.copytree(written, to, dirs_exist_ok=True)
+    )
+    monkeypatch.setenv("SPEAKER_ENCODER_CACHE", str(tmp_path / "cache"))
+    root = write_speech(tmp_path / "corpus", data_dir, 2.5, 2)
+    (long,) = write_speech(tmp_path / "long", data_dir, 61, 1).rglob("*.wav")
+    long.rename(root / "a" / "long.wav")
+    options = ExportOptions("mine", str(root), engine="onnx-int8", windows_seconds=1.0)
+    sizes, embed = [], onnx.embed_with_onnx
+
+    def note(session, waveforms):
+        sizes.append(len(waveforms))
+        return embed(session, waveforms)
+
+    monkeypatch.setattr(onnx, "embed_with_onnx", note)
+    assert embed_corpus(options, encoder=wavlm).num_utterances == 3
+    assert set(sizes) == {1} and len(sizes) == 3 + 3 + 3 + 61
+    with pytest.raises(AssertionError, match="of a batch"):
+        _onnx(wavlm, options)([np.zeros(16000, np.float32)] * 2)
 
 
 def test_engines_are_refused_where_they_do_not_serve():

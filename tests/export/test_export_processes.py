@@ -92,3 +92,29 @@ def test_two_machines_on_one_file_system(libritts, alone, agree, start_command):
     report = json.loads((libritts / "ecapa_embeddings.report.json").read_text())
     assert report["this_run"]["utterances"] == 48
     agree(libritts, alone)
+
+
+REFUSING = """
+import os, sys
+from speaker_encoder.cli.main import main_of
+from speaker_encoder.export import engines
+if os.environ["RANK"] == "1":
+    engines._LEAST_COSINE = 1.1
+sys.exit(main_of("embed", sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_where_one_process_refuses_all_do_and_nothing_is_changed(libritts, encoder_dir, tmp_path):
+    script, out = tmp_path / "refusing.py", tmp_path / "out"
+    script.write_text(REFUSING)
+    arguments = ["--model_name", "ecapa", "--dataset_dir", libritts, "--checkpoint", encoder_dir]
+    done = subprocess.run(
+        [*TORCHRUN, script, *arguments, "--output_dir", out, "--dtype", "bfloat16"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Leave --dtype bfloat16 out" in done.stderr
+    assert [path for path in out.rglob("*") if path.is_file()] == []
