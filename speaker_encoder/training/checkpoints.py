@@ -13,7 +13,12 @@ from torch import nn
 from transformers import Trainer
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.distributed import GatheredLoss, is_main_process, num_processes
+from speaker_encoder.training.distributed import (
+    GatheredLoss,
+    gather_dict,
+    is_main_process,
+    num_processes,
+)
 from speaker_encoder.training.loss_weights import save_loss
 from speaker_encoder.training.sharding import divide_weights
 
@@ -64,6 +69,8 @@ class CheckpointTrainer(Trainer):
         target = self._run.path / name
         if any(step == self.state.global_step for step, _ in self._run.checkpoints()):
             return  # of this very step, written before a resume: it is the same
+        unusable = self.flow.progress.unusable_files  # that this process has found, of its part
+        unusable.update(gather_dict(unusable))
         if not is_main_process():
             self._staging = self._run.path / ".staging"
             self._wait()

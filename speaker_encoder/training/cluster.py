@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed
 
 from speaker_encoder.errors import EXIT_BUG, EXIT_DONE, EXIT_USER, ProcessLostError
-from speaker_encoder.training.distributed import (
-    any_process,
-    gather_dict,
-    num_processes,
-    process_rank,
-)
+from speaker_encoder.training.distributed import gather_dict, num_processes, process_rank
 from speaker_encoder.training.run_dir import RunDirectory
 
 if TYPE_CHECKING:
@@ -34,7 +28,11 @@ TIMEOUT_SECONDS = 600
 """How long a process waits for the others at most, unless `training_arguments` say otherwise."""
 
 _ROLL_CALL_SECONDS = 2.0
-_GONE = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
+_GONE = tuple(-getattr(signal, f"SIG{n}") for n in ("KILL", "SEGV", "ABRT", "BUS", "FPE", "ILL"))
+# by a signal that was passed on; a process that raises KeyboardInterrupt ends with 128 and more
+_INTERRUPTED = {
+    *(128 + signal.SIGINT, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT),
+}
 
 
 def join_processes(config: TrainConfig, device: str) -> list[str]:
@@ -74,17 +72,6 @@ def join_processes(config: TrainConfig, device: str) -> list[str]:
     hosts = gather_dict({str(process_rank()): socket.gethostname()})
     torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
     return [hosts[str(rank)] for rank in range(num_processes())]
-
-
-def is_restart(device: str) -> bool:
-    """Has a launcher started these processes again; a collective call when there are several.
-
-    torchrun counts on the machine where a process failed, and not on those that start again
-    because of it; SLURM counts how often it has put a job back into its queue.
-    """
-    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-    is_counted = any(int(os.environ.get(name) or 0) > 0 for name in counts)
-    return any_process(is_counted, torch.device(device))
 
 
 @contextlib.contextmanager
@@ -166,49 +153,86 @@ def _call_the_roll(store: torch.distributed.Store, rank: int, missing: set[int])
 
 
 def launch_processes(config: TrainConfig, arguments: Sequence[str]) -> int:
-    """Starts one process per device through torch's elastic launcher; gives the exit code.
+    """Starts one process per device through torch's elastic agent; gives the exit code.
 
     Args:
-        config: its `data_parallel` has the numbers of CUDA devices; with `"device": "cpu"` only
-            their count matters.
+        config: its `data_parallel` has the numbers of CUDA devices, counted within those that
+            CUDA_VISIBLE_DEVICES names; with `"device": "cpu"` only their count matters.
         arguments: of `python -m speaker_encoder`, the same for every process.
 
     Raises:
         ProcessLostError: a process was killed; the others were ended.
+        KeyboardInterrupt: this process got a signal before the others could save and stop.
     """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from speaker_encoder.training.cluster_agent import ProcessAgent
 
     device_ids = config.data_parallel or ()
+    seconds = config.training_arguments.get("ddp_timeout", TIMEOUT_SECONDS)
+    # the others take as long to compute a step and to save it as they do without a signal
+    agent = ProcessAgent(len(device_ids), arguments, math.ceil(max(seconds, TIMEOUT_SECONDS)))
+    with _environment_of(config, device_ids):
+        stopped_by = agent.run_to_the_end()
+    return _exit_code(config, agent.exit_codes(), agent.shutdown_seconds, stopped_by)
+
+
+@contextlib.contextmanager
+def _environment_of(config: TrainConfig, device_ids: Sequence[int]) -> Iterator[None]:
+    """Sets what the processes are to find in their environment, as long as they are started."""
     if config.device == "cpu":
         threads = max(1, (os.cpu_count() or 1) // len(device_ids))
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        name, value = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", str(threads))
     else:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in device_ids)
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=len(device_ids),
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.2,
-    )
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        cards = visible.split(",") if visible else None
+        chosen = [cards[number].strip() if cards else str(number) for number in device_ids]
+        name, value = "CUDA_VISIBLE_DEVICES", ",".join(chosen)
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
-        elastic_launch(launch, sys.executable)("-m", "speaker_encoder", *arguments)
-    except ChildFailedError as error:
-        failures: dict[int, Any] = dict(error.failures)
-        codes = [failure.exitcode for failure in failures.values()]
-        for rank, failure in failures.items():
-            if failure.signal_name() in _GONE and EXIT_USER not in codes:
-                raise ProcessLostError(
-                    f"Process {rank} of {len(device_ids)} was killed ({failure.signal_name()}), "
-                    "and the others were ended. SIGKILL mostly comes from the kernel, or the "
-                    f"scheduler, when memory runs out. {going_on(config)}"
-                ) from error
-        return EXIT_USER if EXIT_USER in codes else EXIT_BUG
-    except SignalException:
-        return EXIT_DONE  # the processes have saved and stopped, as one process does
-    return EXIT_DONE
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def _exit_code(
+    config: TrainConfig, codes: Mapping[int, int], seconds: int, stopped_by: signal.Signals | None
+) -> int:
+    """Gives the exit code of the whole from those of its processes.
+
+    Args:
+        config: of the run.
+        codes: of each process, less than 0 the signal that has ended it.
+        seconds: how long they had to end after a signal.
+        stopped_by: the signal, None without one.
+
+    Raises:
+        ProcessLostError: one was killed.
+        KeyboardInterrupt: they were not far enough to save and stop at a signal.
+    """
+    failed = {rank: code for rank, code in codes.items() if code != EXIT_DONE}
+    if EXIT_USER in failed.values():
+        return EXIT_USER
+    for rank, code in failed.items():
+        if code in _GONE:
+            name = signal.Signals(-code).name
+            raise ProcessLostError(
+                f"Process {rank} of {len(codes)} was killed ({name}), "
+                f"{_why_killed(seconds, stopped_by)} {going_on(config)}"
+            )
+    is_early = not codes or (failed and _INTERRUPTED.issuperset(failed.values()))
+    if stopped_by is not None and is_early:
+        raise KeyboardInterrupt
+    return EXIT_BUG if failed else EXIT_DONE
+
+
+def _why_killed(seconds: int, stopped_by: signal.Signals | None) -> str:
+    memory = "SIGKILL mostly comes from the kernel, or the scheduler, when memory runs out."
+    if stopped_by is None:
+        return f"and the others were ended. {memory}"
+    return (
+        f"before it had saved and ended. After {stopped_by.name} it has {seconds} s for that; "
+        "raise ddp_timeout of training_arguments if that is too short. Before they are over, "
+        f"{memory}"
+    )

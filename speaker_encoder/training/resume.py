@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from speaker_encoder.errors import UserError
+from speaker_encoder.training.cluster_restart import launch_marks
 from speaker_encoder.training.config import TrainConfig, config_keys
 from speaker_encoder.training.config_checks import fill_in
 from speaker_encoder.training.config_kinds import Refused
@@ -62,11 +63,14 @@ def open_run(
             stages, that this config cannot go on with. What is there is left as it is.
     """
     run = RunDirectory(Path(config.output_dir) / config.run_id, title or config.run_id)
+    marks = launch_marks()
     with main_process_first():
         if is_main_process():
             run.create()
             stack.enter_context(run.locked())
             run.prepare(force_restart=config.force_restart, overwrite=overwrite)
+            if not run.is_started:  # before the config, with which there is something to go on with
+                run.note_launch(marks)
             stack.enter_context(log_to_file(run.log_path))
             config = as_started(config, run)
             _check_unchanged(config, run)

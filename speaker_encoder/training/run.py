@@ -20,7 +20,8 @@ from speaker_encoder.training.averaging import take_average
 from speaker_encoder.training.build import choose_device
 from speaker_encoder.training.callbacks import Progress, StopRequest, embeddings_path
 from speaker_encoder.training.chosen import add_space, keep_pretrained, take_chosen
-from speaker_encoder.training.cluster import is_restart, join_processes, named_losses
+from speaker_encoder.training.cluster import join_processes, named_losses
+from speaker_encoder.training.cluster_restart import goes_on_with
 from speaker_encoder.training.data import RunData, check_same_data, load_data
 from speaker_encoder.training.distributed import gather_dict, is_main_process
 from speaker_encoder.training.publishing import push_run
@@ -81,7 +82,8 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
         keep_freed_memory()
     hosts = join_processes(config, device)
     with named_losses(config, hosts):
-        if is_restart(device) and (config.force_restart or overwrite):
+        run = RunDirectory(Path(config.output_dir) / config.run_id)
+        if (config.force_restart or overwrite) and goes_on_with(run, device):
             config, overwrite = _going_on(config), False
         if config.stages:
             from speaker_encoder.training.stages import train_stages
@@ -97,7 +99,7 @@ def train(config: TrainConfig, *, overwrite: bool = False) -> TrainOutcome:
 
 
 def _going_on(config: TrainConfig) -> TrainConfig:
-    """Gives the config without the wish to start anew, which was of a launcher's first start."""
+    """Gives the config without the wish to start anew, which this launch has fulfilled."""
     config = copy.copy(config)
     object.__setattr__(config, "force_restart", False)
     return config

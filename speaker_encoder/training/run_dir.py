@@ -6,18 +6,25 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from speaker_encoder.errors import UserError
-from speaker_encoder.training.run_files import is_disk_full, link_or_copy, sync, sync_folder
+from speaker_encoder.training.run_files import (
+    is_disk_full,
+    link_or_copy,
+    sync,
+    sync_folder,
+    write_atomically,
+)
 
 LOSS_NAME = "loss.safetensors"
 CHECKPOINT_PREFIX = "checkpoint-"
 _STAGING = ".staging"
 _BEST = ".best"
 _LOCK = ".lock"
+_LAUNCH = ".launch"
 _CHECKPOINT_FILES = ("model.safetensors", "trainer_state.json", "progress.json")
 
 
@@ -72,6 +79,11 @@ class RunDirectory:
     def average_scores_path(self) -> Path:
         """The validation embeddings of a mean of several steps' models, when it was taken."""
         return self.scores_dir / "average.npz"
+
+    @property
+    def is_started(self) -> bool:
+        """Is there a run here, or what is left of one that was being cleared."""
+        return self.config_path.is_file() or bool(self.checkpoints())
 
     @property
     def is_finished(self) -> bool:
@@ -193,8 +205,9 @@ class RunDirectory:
             UserError: a finished run would be deleted, or there are files that are not of a run.
         """
         self.recover()
-        started = self.config_path.is_file() or bool(self.checkpoints())
-        ours = (_LOCK, self.log_path.name)  # all there is when the disk was full at the start
+        started = self.is_started
+        # all there is when the start was cut short, by a full disk say
+        ours = (_LOCK, _LAUNCH, self.log_path.name)
         foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ours)
         if foreign and not started:
             raise UserError(
@@ -216,6 +229,21 @@ class RunDirectory:
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
+
+    def note_launch(self, marks: Set[str]) -> None:
+        """Writes down which launch begins the run, for its restarts; no launcher: nothing."""
+        path = self.path / _LAUNCH
+        if marks:
+            write_atomically(path, "".join(f"{mark}\n" for mark in sorted(marks)))
+        else:
+            path.unlink(missing_ok=True)
+
+    def launch_marks(self) -> set[str]:
+        """Gives the marks of the launch that began the run, none where no launcher did."""
+        try:
+            return set((self.path / _LAUNCH).read_text(encoding="ascii", errors="replace").split())
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return set()  # `create` says what is wrong with the folder
 
     def prune(self, keep_backups: int, backup_every: int) -> None:
         """Keeps the newest checkpoint and the newest `keep_backups` of those made as backups."""

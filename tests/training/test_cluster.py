@@ -1,7 +1,6 @@
-"""What a run of several processes says and does when a launcher starts it, once or again."""
+"""What a run of several processes says and does when a launcher starts it."""
 
 import os
-import signal
 import subprocess
 
 import pytest
@@ -9,7 +8,7 @@ from conftest import REPOSITORY
 
 from speaker_encoder.errors import ProcessLostError
 from speaker_encoder.training import TrainConfig
-from speaker_encoder.training.cluster import going_on, is_restart, named_losses
+from speaker_encoder.training.cluster import going_on, named_losses
 
 SBATCH = REPOSITORY / "scripts" / "slurm" / "train.sbatch"
 
@@ -17,27 +16,6 @@ SBATCH = REPOSITORY / "scripts" / "slurm" / "train.sbatch"
 @pytest.fixture
 def config(make_run):
     return TrainConfig.from_json(make_run().config_path)
-
-
-@pytest.mark.slow
-def test_a_requeued_job_goes_on_although_the_config_says_to_start_anew(make_run, monkeypatch):
-    run = make_run(force_restart=True, max_steps=200, val_data_root=None)
-    run.run_until(2, signal.SIGTERM)
-    done = len(run.metrics("train"))
-    assert 0 < done < 200
-    run.config_path.write_text(run.config_path.read_text().replace("200", str(done + 1)))
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    run.run()
-    assert f"resuming from {run.path}/checkpoint-{done}" in run.bytes_of("train.log").decode()
-    assert [line["step"] for line in run.metrics("train")] == list(range(1, done + 2))
-
-
-@pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
-def test_a_restart_is_what_a_launcher_counts_as_one(name, monkeypatch):
-    assert not is_restart("cpu")
-    for count, expected in (("0", False), ("", False), ("2", True)):
-        monkeypatch.setenv(name, count)
-        assert is_restart("cpu") == expected
 
 
 def test_what_becomes_of_the_run_depends_on_checkpoints_and_restarts(config, monkeypatch):
@@ -67,7 +45,8 @@ def test_the_slurm_script_starts_one_torchrun_per_machine(tmp_path):
     from torch.distributed.run import get_args_parser
 
     stubs = {
-        "scontrol": 'test "$*" = "show hostnames gpu[07-08]"; echo gpu07; echo gpu08',
+        # the second name comes when a reader of one name alone is gone
+        "scontrol": 'test "$*" = "show hostnames gpu[07-08]"; echo gpu07; sleep 0.2; echo gpu08',
         "srun": 'test "$1" = --kill-on-bad-exit=1; shift; exec "$@"',
         "torchrun": 'test "$TORCH_DISABLE_SHARE_RDZV_TCP_STORE" = 1; printf "%s\\n" "$@"',
     }

@@ -13,6 +13,8 @@ import pytest
 from conftest import REPOSITORY, TINY_WAVLM, TrainingRun
 from hosts import NAMES, HostsRefusedError, TwoHosts, parent_of, process_of
 
+from speaker_encoder.training.run_dir import RunDirectory
+
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
 KEYS = {
@@ -124,6 +126,8 @@ def test_a_killed_process_is_missed_and_its_restart_goes_on_exactly(make_run, tw
     assert newest >= 12
     assert f"resuming from {run.path}/checkpoint-{newest}\n" in run.bytes_of("train.log").decode()
     assert [line["step"] for line in run.metrics("train")] == list(range(1, 49))
+    # of both machines: after a restart another one of them may have the first process
+    assert len(RunDirectory(run.path).launch_marks()) == 2
 
     reference = make_run("reference", **keys, data_parallel=[0, 1])
     reference.run(is_fresh=True)
