@@ -163,14 +163,15 @@ def test_a_requeued_recipe_goes_on_with_its_stage(make_run, monkeypatch):
     second = TrainingRun(run.folder, json.loads(run.config_path.read_text()))
     second.path = stage_folder(run.path, 2)
     second.run_until(2, signal.SIGTERM)
-    first_results = (stage_folder(run.path, 1) / "results.json").stat()
+    results = stage_folder(run.path, 1) / "results.json"
+    written = results.stat().st_mtime_ns
     done = len(second.metrics("train"))
     assert 0 < done < 200
     run.config_path.write_text(run.config_path.read_text().replace("200", str(done + 1)))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     run.run()
     assert [line["step"] for line in second.metrics("train")] == list(range(1, done + 2))
-    assert (stage_folder(run.path, 1) / "results.json").stat() == first_results
+    assert results.stat().st_mtime_ns == written
 
 
 @pytest.mark.slow
@@ -186,6 +187,3 @@ def test_torchrun_does_not_make_a_success_of_a_refusal(make_run, monkeypatch):
     assert refused.stderr.count("holds a finished run, and force_restart is true") == 2
     assert refused.stdout == ""
     assert run.bytes_of("results.json") == results
-
-    begun = run.run("--overwrite", command=_LAUNCHER)  # this time a new run is asked for
-    assert begun.stdout and run.bytes_of("results.json") != results

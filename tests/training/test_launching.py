@@ -161,12 +161,9 @@ def test_a_second_ctrl_c_reaches_the_processes(launcher):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_has_saved_and_goes_on(make_run):
+def test_a_run_that_is_stopped_has_saved(make_run):
     run = make_run(max_steps=200, val_data_root=None, data_parallel=[0, 1])
     assert run.run_until(2, signal.SIGTERM, is_fresh=True) == 0
     done = len(run.metrics("train"))
     assert 0 < done < 200
     assert (run.path / f"checkpoint-{done}").is_dir()
-    run.config_path.write_text(run.config_path.read_text().replace("200", str(done + 1)))
-    run.run(is_fresh=True)
-    assert [line["step"] for line in run.metrics("train")] == list(range(1, done + 2))

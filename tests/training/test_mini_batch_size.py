@@ -107,7 +107,7 @@ def test_two_processes_by_pieces_are_one_at_once(make_run):
 
 
 @pytest.mark.slow
-def test_activations_that_are_computed_again_give_the_same_run(make_run, monkeypatch):
+def test_activations_that_are_computed_again_give_the_same_run(make_run):
     keys = {
         "model_name": "wavlm-base",
         "encoder_config": {**TINY_WAVLM, "mask_time_prob": 0.3, "mask_time_length": 2},
