@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speaker_encoder.corpora import Utterance
+from speaker_encoder.corpora import Corpus, Utterance
+
+
+def left_out(corpus: Corpus) -> dict[str, str]:
+    """Why each recording that a scan could not use was left out, by the name of its file."""
+    return {Path(file.path).name: file.reason for file in corpus.excluded}
 
 
 def write_tars(folder: Path, utterances: list[Utterance], per_shard: int = 25) -> Path:

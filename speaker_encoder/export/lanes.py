@@ -108,7 +108,10 @@ def embed_units(work: Work, units: Sequence[Unit], division: Division) -> float:
     ):
 
         def start(number: int, loaded: Any) -> Future[EmbeddedUnit]:
+            """Gives a unit to the next lane that is free."""
+
             def embed() -> EmbeddedUnit:
+                """Embeds it there, and loads it before where no process has."""
                 _, waveforms, failures = loader[number] if loaded is None else loaded
                 longest = work.source.items[units[number].indices[0]].utterance
                 length = resampled_num_samples(longest.num_samples, longest.sampling_rate, rate)

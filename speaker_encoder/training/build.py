@@ -22,7 +22,7 @@ from speaker_encoder.training.data import Split
 from speaker_encoder.training.dataset import CropDataset, ShortUtterances, Views
 from speaker_encoder.training.distributed import GatheredLoss, is_main_process, num_processes
 from speaker_encoder.training.freezing import freeze_parameters
-from speaker_encoder.training.gradient_cache import check_pieces
+from speaker_encoder.training.gradient_cache import check_activations, check_pieces
 from speaker_encoder.training.head_first import build_head_first
 from speaker_encoder.training.lora import add_lora
 from speaker_encoder.training.optimizers import layer_scales
@@ -108,6 +108,7 @@ def build_model(config: TrainConfig, num_speakers: int) -> SpeakerEncoder:
             add_lora(model, config.lora)
     if config.freeze_batch_norm:
         model.freeze_batch_norm()
+    check_activations(config, model)
     check_pieces(config, model)
     shortest = window_seconds(config)[0]
     if shortest * model.sampling_rate < model.min_num_samples:

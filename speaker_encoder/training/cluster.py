@@ -30,9 +30,9 @@ TIMEOUT_SECONDS = 600
 _ROLL_CALL_SECONDS = 2.0
 _GONE = tuple(-getattr(signal, f"SIG{n}") for n in ("KILL", "SEGV", "ABRT", "BUS", "FPE", "ILL"))
 # by a signal that was passed on; a process that raises KeyboardInterrupt ends with 128 and more
-_INTERRUPTED = {
-    *(128 + signal.SIGINT, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT),
-}
+_INTERRUPTED = frozenset(
+    (128 + signal.SIGINT, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT)
+)
 
 
 def join_processes(config: TrainConfig, device: str) -> list[str]:

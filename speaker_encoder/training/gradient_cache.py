@@ -211,6 +211,21 @@ def learns_statistics(model: SpeakerEncoder) -> bool:
     )
 
 
+def check_activations(config: TrainConfig, model: SpeakerEncoder) -> None:
+    """Checks that activations can be computed again where they are not to be kept.
+
+    Raises:
+        UserError: the encoder has no layers that know how.
+    """
+    names = ("activation_checkpointing", "gradient_checkpointing")
+    asked = [name for name in names if config.training_arguments.get(name)]
+    if asked and not any(hasattr(part, "gradient_checkpointing") for part in model.modules()):
+        raise UserError(
+            f"training_arguments: {asked[0]} is for self-supervised encoders; {config.model_name} "
+            "cannot compute activations again. Leave it out; mini_batch_size saves memory too."
+        )
+
+
 def check_pieces(config: TrainConfig, model: SpeakerEncoder) -> None:
     """Checks that each piece of a batch can be normalised by itself, where it has to be.
 

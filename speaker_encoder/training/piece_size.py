@@ -81,6 +81,7 @@ def graph_bytes(embed: Callable[[int], torch.Tensor], num_crops: int) -> int:
     held: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
+        """Counts a storage once, however many views of it are held."""
         storage = tensor.untyped_storage()
         held[storage.data_ptr()] = storage.nbytes()
         return tensor

@@ -157,7 +157,8 @@ class StepTrainer(CheckpointTrainer):
             raise UserError(
                 "mini_batch_size: not even three crops fit into the device's memory. Shorten "
                 'window_size_s, set precision to "bf16", freeze a part of the encoder (freeze, '
-                "lora), or set activation_checkpointing in training_arguments."
+                "lora), or, with a self-supervised encoder, set activation_checkpointing in "
+                "training_arguments."
             )
         progress.mini_batch_size = found
         _logger.info(

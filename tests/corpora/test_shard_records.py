@@ -10,16 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_files import flac, write_parquet, write_tar, write_tars
+from shard_files import flac, left_out, write_parquet, write_tar, write_tars
 
 from speaker_encoder.audio import read_audio, row_groups
 from speaker_encoder.audio.member import find_member
 from speaker_encoder.corpora import scan
 from speaker_encoder.errors import UserError
-
-
-def left_out(corpus):
-    return {Path(file.path).name: file.reason for file in corpus.excluded}
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,11 @@ import json
 import os
 import tarfile
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from shard_files import flac, write_parquet, write_tar, write_tars
+from shard_files import flac, left_out, write_parquet, write_tar, write_tars
 from trees import make_old
 
 from speaker_encoder.audio import AudioError, read_audio, read_info
@@ -20,10 +19,6 @@ from speaker_encoder.corpora import scan
 from speaker_encoder.corpora.shards import find_shards
 from speaker_encoder.corpora.shards.places import expand_braces
 from speaker_encoder.errors import UserError
-
-
-def left_out(corpus):
-    return {Path(file.path).name: file.reason for file in corpus.excluded}
 
 
 @pytest.fixture(scope="module")

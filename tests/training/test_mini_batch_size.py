@@ -122,6 +122,7 @@ def test_activations_that_are_computed_again_give_the_same_run(make_run):
     assert largest_difference(plain, again, "checkpoint-2/model.safetensors") <= 1e-6
 
 
+WAVLM = {"model_name": "wavlm-base", "encoder_config": TINY_WAVLM}
 LEAST = {
     "model_name": "ecapa",
     "pretrained": False,
@@ -151,6 +152,14 @@ def test_where_weights_are_spread_it_is_refused():
     spread = {"training_arguments": {"fsdp": "full_shard"}}
     with pytest.raises(ConfigError, match="mini_batch_size: given with training_arguments fsdp"):
         TrainConfig.from_dict({**LEAST, "mini_batch_size": 4, **spread})
+
+
+@pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
+def test_activations_of_which_no_layer_can_be_computed_again_are_refused(name):
+    again = {"training_arguments": {name: True}}
+    with pytest.raises(UserError, match=f"{name} is for self-supervised encoders; ecapa"):
+        check_model(TrainConfig.from_dict({**LEAST, **again}))
+    check_model(TrainConfig.from_dict({**LEAST, **WAVLM, **again}))
 
 
 def test_looking_for_unused_weights_is_refused():
